@@ -1,0 +1,122 @@
+"""Audit logging that loses nothing: logging and structlog in, a crash-safe hash-chained journal, OpenTelemetry out.
+
+The public names.  Each is loaded on first use, so ``import otel_audit`` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from ._version import __version__
+
+if TYPE_CHECKING:
+    from .batch import RecordBatch, StoredRecord
+    from .capture.stdlib import AUDIT, AuditContextFilter, AuditHandler
+    from .capture.structlog import StructlogAuditProcessor
+    from .context import audit_context
+    from .default import aflush, ashutdown, configure, flush, get_audit_logger, shutdown, status
+    from .errors import (
+        AuditError,
+        BlockedExportError,
+        ConfigurationError,
+        DamageError,
+        DeliveryTimeoutError,
+        EmitError,
+        ExportError,
+        InvalidRecordError,
+        JournalClosedError,
+        JournalError,
+        JournalFullError,
+        JournalSyncError,
+        NotConfiguredError,
+        RejectedExportError,
+        RetryableExportError,
+        UnsafeJournalError,
+    )
+    from .health import FlushResult
+    from .protocols import AuditRecordExporter, AuditRecordProcessor, Clock, ExportResult
+    from .provider import AuditLogger, AuditProvider
+    from .receipt import AuditReceipt
+    from .record import Actor, AuditRecord, Source, Target
+    from .rules import Outcome
+
+__all__ = [
+    "AUDIT",
+    "Actor",
+    "AuditContextFilter",
+    "AuditError",
+    "AuditHandler",
+    "AuditLogger",
+    "AuditProvider",
+    "AuditReceipt",
+    "AuditRecord",
+    "AuditRecordExporter",
+    "AuditRecordProcessor",
+    "BlockedExportError",
+    "Clock",
+    "ConfigurationError",
+    "DamageError",
+    "DeliveryTimeoutError",
+    "EmitError",
+    "ExportError",
+    "ExportResult",
+    "FlushResult",
+    "InvalidRecordError",
+    "JournalClosedError",
+    "JournalError",
+    "JournalFullError",
+    "JournalSyncError",
+    "NotConfiguredError",
+    "Outcome",
+    "RecordBatch",
+    "RejectedExportError",
+    "RetryableExportError",
+    "Source",
+    "StoredRecord",
+    "StructlogAuditProcessor",
+    "Target",
+    "UnsafeJournalError",
+    "__version__",
+    "aflush",
+    "ashutdown",
+    "audit_context",
+    "configure",
+    "flush",
+    "get_audit_logger",
+    "shutdown",
+    "status",
+]
+
+_HOMES = {
+    "batch": ("RecordBatch", "StoredRecord"),
+    "capture.stdlib": ("AUDIT", "AuditContextFilter", "AuditHandler"),
+    "capture.structlog": ("StructlogAuditProcessor",),
+    "context": ("audit_context",),
+    "default": ("aflush", "ashutdown", "configure", "flush", "get_audit_logger", "shutdown", "status"),
+    "errors": (
+        "AuditError", "BlockedExportError", "ConfigurationError", "DamageError", "DeliveryTimeoutError", "EmitError",
+        "ExportError", "InvalidRecordError", "JournalClosedError", "JournalError", "JournalFullError",
+        "JournalSyncError", "NotConfiguredError", "RejectedExportError", "RetryableExportError", "UnsafeJournalError",
+    ),
+    "health": ("FlushResult",),
+    "protocols": ("AuditRecordExporter", "AuditRecordProcessor", "Clock", "ExportResult"),
+    "provider": ("AuditLogger", "AuditProvider"),
+    "receipt": ("AuditReceipt",),
+    "record": ("Actor", "AuditRecord", "Source", "Target"),
+    "rules": ("Outcome",),
+}  # fmt: skip
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    module = _HOME.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{module}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,122 @@
+"""Reads a ``LogRecord``: what is standard in it, what its caller gave, and what it says of itself."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping
+from typing import Any, Final
+
+from .. import semconv as sc
+from ..context import current_trace
+from . import eventdict
+from .draft import Draft, exception_attributes, severity_of_level
+from .fields import text_of
+
+STANDARD: Final = frozenset(logging.LogRecord("", 0, "", 0, "", (), None).__dict__) | {
+    "asctime",
+    "message",
+    "taskName",
+}
+"""Names that a ``LogRecord`` or a formatter sets: none of them is the caller's."""
+
+CARRIED: Final = "otel_audit_context"
+"""The attribute of a ``LogRecord`` in which ``AuditContextFilter`` carries context across a queue."""
+
+_STRUCTLOG: Final = frozenset({"_logger", "_name"})
+"""What structlog's ``wrap_for_formatter`` sets on a record whose message is an event dictionary."""
+
+_CREATED_MAX: Final = 2**63 / 1e9
+
+
+def read(record: logging.LogRecord, apart: Collection[str], include: Collection[str]) -> Draft:
+    """Read it with care.
+
+    Args:
+        record: is not changed.
+        apart: names that are not the caller's.
+        include: ``"source"``, ``"thread"``, ``"process"``: what to add.
+    """
+    state = record.__dict__
+    carried: Mapping[str, Any] = state.get(CARRIED) or {}
+    message, nameable, misfits = message_of(record)
+    if "message" in carried:
+        if not carried["nameable"]:
+            nameable = False
+        elif message is not carried["message"]:  # the queue's handler has made text of it, and added the traceback
+            message = carried["message"]
+        misfits = carried.get("misfits")
+    given = {name: value for name, value in state.items() if name not in apart}
+    if isinstance(message, Mapping) and (state.keys() >= _STRUCTLOG or isinstance(message.get("event"), str)):
+        for name in _STRUCTLOG:
+            given.pop(name, None)
+        for name in given.keys() & message.keys():
+            given[sc.ORIGINAL_PREFIX + name] = given.pop(name)
+        draft = eventdict.read({**given, **message})
+    else:
+        draft = Draft(given, message, nameable=nameable)
+        draft.misfits = misfits
+    draft.severity = severity_of_level(record.levelno, record.levelname)
+    draft.found[sc.LOGGER_NAME] = record.name
+    draft.found.update(carried.get("exception") or exception_attributes(record.exc_info, record.exc_text))
+    stack = carried.get("stack") or record.stack_info
+    if stack:
+        draft.found[sc.CODE_STACKTRACE] = text_of(stack)
+    draft.found.update(surroundings(record, include))
+    if not draft.timestamp_ns:
+        draft.timestamp_ns = created_ns(record.created)
+        if not draft.timestamp_ns:
+            draft.found[sc.ORIGINAL_TIMESTAMP] = record.created
+    if carried:
+        draft.facts = carried["facts"]
+        draft.trace_id, draft.span_id = carried["trace"]
+    else:
+        draft.trace_id, draft.span_id = current_trace()
+    return draft
+
+
+def carry(record: logging.LogRecord) -> dict[str, Any]:
+    """What a queue's handler would take away: the message as it was, the exception, the stack."""
+    message, nameable, misfits = message_of(record)
+    if misfits is not None:
+        record.args = None  # formatting it would raise in the queue's handler, which then drops the record
+    return {
+        "message": message if isinstance(message, (str, Mapping)) else text_of(message),
+        "nameable": nameable,
+        "misfits": misfits,
+        "exception": exception_attributes(record.exc_info, record.exc_text),
+        "stack": record.stack_info,
+    }
+
+
+def message_of(record: logging.LogRecord) -> tuple[Any, bool, Any]:
+    """The message; whether it may be a name; and the ``%`` arguments, where they do not fit it."""
+    if not record.args:
+        return record.msg, True, None
+    try:
+        return record.getMessage(), False, None
+    except Exception:  # noqa: BLE001 - bad arguments, or an argument's own ``__str__``
+        arguments: Any = record.args
+        return record.msg, False, dict(arguments) if isinstance(arguments, Mapping) else list(arguments)
+
+
+def created_ns(created: Any) -> int:
+    """``LogRecord.created`` in nanoseconds; 0 where it is no time."""
+    if isinstance(created, (int, float)) and 0 < created < _CREATED_MAX:
+        return int(created * 1e9)
+    return 0
+
+
+def surroundings(record: logging.LogRecord, include: Collection[str]) -> dict[str, Any]:
+    """Attributes for where in the program it was logged, as far as they are asked for."""
+    found: dict[str, Any] = {}
+    if "source" in include:
+        found[sc.CODE_FILE_PATH] = record.pathname
+        found[sc.CODE_LINE_NUMBER] = record.lineno
+        if record.funcName:
+            found[sc.CODE_FUNCTION_NAME] = record.funcName
+    if "thread" in include and record.thread is not None:
+        found[sc.THREAD_ID] = record.thread
+        found[sc.THREAD_NAME] = record.threadName
+    if "process" in include and record.process is not None:
+        found[sc.PROCESS_PID] = record.process
+    return found

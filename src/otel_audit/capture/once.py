@@ -1,0 +1,116 @@
+r"""An event that passes two captures of one provider is journaled once.
+
+Three ways lead past two of them: a ``LogRecord`` that propagates past two ``AuditHandler``\\ s; a structlog event that
+``StructlogAuditProcessor`` journals and that then reaches an ``AuditHandler`` as a ``LogRecord``; and a ``LogRecord``
+that structlog's ``ProcessorFormatter`` runs through a processor.
+
+Nothing is written on the ``LogRecord`` or into the event (other handlers and renderers would show it).  A ``LogRecord``
+and its copies are known by the *identity* of their ``relativeCreated``, a number object that is made anew for every
+record.  A structlog call is known by the identity of its keyword mapping, which lives in the frame of structlog's
+``_proxy_to_logger`` for as long as the call lasts; a ``LogRecord`` was made from it where that very frame called the
+logger that made the record.  What is compared is referred to from here, so that nothing else can take its identity.
+
+Where this cannot be told (a wrapper of one's own around the logger) the event is journaled twice, never not at all.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from types import FrameType
+from typing import Any, Final
+
+_LOG: Final = logging.Logger._log.__code__  # noqa: SLF001
+_PROXY: Final = "_proxy_to_logger"
+_KEYWORDS: Final = "event_kw"
+
+
+class _Seen(threading.local):
+    """What this thread journaled last.
+
+    Attributes:
+        stamp: ``relativeCreated`` of the last ``LogRecord``.
+        providers: those that journaled it.
+        call: the keyword mapping of the last structlog call.
+        call_providers: those that journaled its event.
+    """
+
+    stamp: object = None
+    providers: tuple[object, ...] = ()
+    call: object = None
+    call_providers: tuple[object, ...] = ()
+
+
+_seen = _Seen()
+
+
+def is_journaled(record: logging.LogRecord, provider: object) -> bool:
+    """Whether the provider has journaled this ``LogRecord``, or the structlog event that it was made from."""
+    seen = _seen
+    if seen.stamp is record.relativeCreated and provider in seen.providers:
+        return True
+    return seen.call is not None and provider in _providers_of_call(record)
+
+
+def journaled_by(record: logging.LogRecord) -> tuple[object, ...]:
+    """Every provider of which :func:`is_journaled` is true."""
+    seen = _seen
+    providers = seen.providers if seen.stamp is record.relativeCreated else ()
+    return (*providers, *(_providers_of_call(record) if seen.call is not None else ()))
+
+
+def mark_record(record: logging.LogRecord, provider: object) -> None:
+    """The provider has journaled this ``LogRecord``."""
+    seen = _seen
+    stamp = record.relativeCreated
+    if seen.stamp is stamp:
+        seen.providers = (*seen.providers, provider)
+    else:
+        seen.providers = (provider,)
+        seen.stamp = stamp
+
+
+def mark_call(provider: object) -> None:
+    """The provider has journaled the event of the structlog call that is in progress on this thread."""
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - the one way to know the caller
+    while frame is not None and frame.f_code.co_name != _PROXY:
+        if frame.f_code.co_filename == _LOG.co_filename:
+            return  # a formatter runs the processor: the event is a LogRecord's, not that of a call further out
+        frame = frame.f_back
+    call = _keywords(frame)
+    if call is None:
+        return
+    if _seen.call is call:
+        _seen.call_providers = (*_seen.call_providers, provider)
+    else:
+        _seen.call = call
+        _seen.call_providers = (provider,)
+
+
+def _providers_of_call(record: logging.LogRecord) -> tuple[object, ...]:
+    """Who journaled the event of the structlog call whose frame called the logger that made this record."""
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001
+    while frame is not None and not (frame.f_code is _LOG and _made(frame, record)):
+        frame = frame.f_back
+    while frame is not None and frame.f_code.co_filename == _LOG.co_filename:
+        frame = frame.f_back
+    if _keywords(frame) is _seen.call:
+        return _seen.call_providers
+    while frame is not None and _keywords(frame) is not _seen.call:
+        frame = frame.f_back
+    if frame is None:
+        _seen.call = None  # it has returned: no need to look again
+    return ()
+
+
+def _made(frame: FrameType, record: logging.LogRecord) -> bool:
+    made = frame.f_locals.get("record")
+    return made is not None and made.relativeCreated is record.relativeCreated
+
+
+def _keywords(frame: FrameType | None) -> Any:
+    """The keyword mapping of a structlog call; ``None`` for a frame that is none."""
+    if frame is None or frame.f_code.co_name != _PROXY:
+        return None
+    return frame.f_locals.get(_KEYWORDS)

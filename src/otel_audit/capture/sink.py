@@ -1,0 +1,265 @@
+"""Hands captured records to the provider, and does what was asked for where it does not take one."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Protocol
+
+from .. import semconv as sc
+from ..errors import AuditError, ConfigurationError, InvalidRecordError, NotConfiguredError
+from ..receipt import AuditReceipt
+from ..record import AuditRecord, new_record_id
+
+LOGGER: Final = logging.getLogger("otel_audit")
+"""What this package has to say; records of it and of its children are never captured."""
+
+CALL_SITES_MAX: Final = 4096
+"""How many call sites are remembered, so that each is warned of once."""
+
+OnError = str | Callable[[Exception, AuditRecord], object]
+
+
+class Settings(Protocol):
+    """The part of a provider's settings that captures read."""
+
+    @property
+    def default_event_name(self) -> str:
+        """The event name of a message that is none."""
+
+    @property
+    def strict(self) -> bool:
+        """Whether captures raise for records that are not as they should be."""
+
+
+class Provider(Protocol):
+    """The part of ``AuditProvider`` that captures use."""
+
+    @property
+    def settings(self) -> Settings:
+        """What it was configured with."""
+
+    def emit_record(
+        self,
+        record: AuditRecord,
+        *,
+        durability: str | None = None,
+        timeout_s: float | None = None,
+        strict: bool | None = None,
+        chosen_id: bool = False,
+    ) -> AuditReceipt:
+        """Journal the record."""
+
+    def count(self, name: str, n: int = 1) -> None:
+        """Count something that ``status()`` shows."""
+
+    def shutdown(self, timeout_s: float) -> Any:
+        """Close the journal."""
+
+
+class Sink:
+    """Where a capture's records go.
+
+    Args:
+        provider: ``None``: the process-wide one, looked up for each record, so that ``configure`` may come later; or,
+            with options, one of its own.
+        on_error: what to do with an error: ``"raise"``, ``"stderr"`` (say it there), or a callable that is given the
+            error and the record.
+        strict: raise on what would else be filled or converted.
+        durability: for every record; ``None``: the provider's default.
+        options: as for ``configure``.
+
+    Raises:
+        ConfigurationError: an option is wrong.
+    """
+
+    def __init__(
+        self,
+        provider: Provider | None,
+        *,
+        on_error: OnError = "raise",
+        strict: bool = False,
+        durability: str | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        if on_error not in ("raise", "stderr") and not callable(on_error):
+            raise ConfigurationError(f"on_error must be 'raise', 'stderr' or a callable, not {on_error!r}")
+        if durability not in (None, "process", "disk", "delivered"):
+            raise ConfigurationError(f"durability must be 'process', 'disk' or 'delivered', not {durability!r}")
+        if provider is not None and options:
+            raise ConfigurationError(f"{min(options)}: give a provider or the options of one, not both")
+        self.on_error = on_error
+        self.strict = strict
+        self.durability = durability
+        self._emit_strict = True if strict else None
+        self._given = provider
+        self._options = dict(options or {})
+        self._own: Provider | None = None
+        self._build = threading.RLock()
+        self._building = False
+        if self._options:
+            self.provider()
+
+    def provider(self) -> Provider:
+        """The provider.
+
+        Raises:
+            NotConfiguredError: it is the process-wide one, and there is none.
+        """
+        if self._given is not None:
+            return self._given
+        if not self._options:
+            found: Provider = _module("default").get_provider()
+            return found
+        return self._own or self._open()
+
+    def default_event_name(self) -> str:
+        """The provider's, or the package's where there is no provider yet."""
+        try:
+            return self.provider().settings.default_event_name
+        except ConfigurationError:
+            return sc.EVENT_DEFAULT
+
+    def is_strict(self, provider: Provider) -> bool:
+        """Whether it was asked for here or for the whole provider."""
+        return self.strict or provider.settings.strict
+
+    def send(self, record: AuditRecord, provider: Provider | None = None) -> AuditReceipt:
+        """Journal the record; it gets an id where the caller has not chosen one, and keeps it.
+
+        Raises:
+            Exception: whatever the provider raises.
+        """
+        provider = provider or self.provider()
+        chosen_id = sc.RECORD_ID in record.attributes
+        if not chosen_id:
+            record.attributes[sc.RECORD_ID] = new_record_id()
+        try:
+            return provider.emit_record(
+                record, durability=self.durability, strict=self._emit_strict, chosen_id=chosen_id
+            )
+        except InvalidRecordError as error:
+            if error.field != "record_id" or self.is_strict(provider):
+                raise
+        return provider.emit_record(_with_new_id(record), durability=self.durability)
+
+    def failed(self, error: Exception, record: AuditRecord, *, may_raise: bool = True) -> None:
+        """Do as ``on_error`` says.
+
+        Args:
+            error: what the provider raised.
+            record: what it did not take, or not as durably as was asked for.
+            may_raise: ``False``: on a thread that an exception would end; say it on the standard error stream.
+
+        Raises:
+            Exception: the error, where ``on_error`` is ``"raise"``.
+        """
+        self.count("records.failed")
+        if sc.RECORD_ID not in record.attributes:
+            record.attributes[sc.RECORD_ID] = new_record_id()
+        if self.on_error == "raise" and may_raise:
+            raise error
+        if not callable(self.on_error):
+            report(error, record)
+            return
+        try:
+            self.on_error(error, record)
+        except Exception as second:
+            if may_raise:
+                raise
+            report(second, record)
+
+    def count(self, name: str) -> None:
+        """Count, where there is a provider to count it."""
+        try:
+            provider = self._own if self._options else self.provider()
+        except AuditError:
+            return
+        if provider is not None:
+            provider.count(name)
+
+    def close_own(self) -> None:
+        """Close a provider of its own without waiting for the network; the next record opens a new one."""
+        with self._build:
+            own, self._own = self._own, None
+        if own is not None:
+            try:
+                own.shutdown(0.0)
+            except AuditError as error:
+                report(error, None, "the journal was not closed in order")
+
+    def _open(self) -> Provider:
+        with self._build:
+            if self._building:  # what is logged while it opens comes back here
+                raise NotConfiguredError("the provider of this handler is just being opened")
+            if self._own is None:
+                self._building = True
+                try:
+                    self._own = _module("settings").build_provider(**self._options)
+                finally:
+                    self._building = False
+            return self._own
+
+
+def _module(name: str) -> Any:
+    """A module that stands beside this one and costs more than a capture should when it is imported."""
+    return importlib.import_module(f"otel_audit.{name}")
+
+
+def _with_new_id(record: AuditRecord) -> AuditRecord:
+    """The record without an id that was used for another one before."""
+    attributes = {**record.attributes, sc.ORIGINAL_PREFIX + sc.RECORD_ID: record.record_id}
+    attributes[sc.RECORD_ID] = new_record_id()
+    return AuditRecord.from_attributes(
+        record.event_name,
+        attributes,
+        timestamp_ns=record.timestamp_ns,
+        body=record.body,
+        trace_id=record.trace_id,
+        span_id=record.span_id,
+    )
+
+
+_warned: set[tuple[str, int]] = set()
+
+
+def warn_of_filled(filled: list[str], site: tuple[str, int]) -> None:
+    """Say once per call site that mandatory attributes were missing there."""
+    if site in _warned or len(_warned) > CALL_SITES_MAX:
+        return
+    _warned.add(site)
+    if len(_warned) > CALL_SITES_MAX:
+        warn("more than %d call sites emit incomplete audit records; further ones are not named", CALL_SITES_MAX)
+        return
+    warn(
+        "incomplete audit record at %s:%d: %s filled with 'unknown'; give it in the call or by audit_context "
+        "(said once per call site)",
+        *site,
+        ", ".join(filled),
+    )
+
+
+def warn(message: str, *args: object) -> None:
+    """Log a warning from within a handler.
+
+    Python 3.14 ignores what a handler logs while it handles a record, so the record goes to the handlers directly.
+    """
+    if LOGGER.disabled or LOGGER.manager.disable >= logging.WARNING or LOGGER.getEffectiveLevel() > logging.WARNING:
+        return
+    path, line = __file__, 0
+    LOGGER.callHandlers(LOGGER.makeRecord(LOGGER.name, logging.WARNING, path, line, message, args, None))
+
+
+def report(error: Exception, record: AuditRecord | None, what: str = "an audit record was not journaled") -> None:
+    """Write one line to the standard error stream, without any value of the record."""
+    which = "" if record is None else f" ({record.event_name} {record.attributes.get(sc.RECORD_ID)})"
+    journaled = getattr(error, "journaled", False)
+    if journaled:
+        what = "an audit record was journaled, but with an error"
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # nowhere to say it; it is counted
+        sys.stderr.write(f"otel_audit: {what}{which}: {type(error).__name__}: {error}\n")
+        sys.stderr.flush()

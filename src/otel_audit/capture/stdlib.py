@@ -1,0 +1,346 @@
+"""Captures what goes through :mod:`logging`: a handler that journals each record before the log call returns.
+
+What stands between a ``QueueHandler`` and its ``QueueListener`` is memory: it is not journaled before the listener's
+thread has handled it, and it is lost with the process.  Attach the ``AuditHandler`` to the logger itself; where there
+has to be a queue, put an :class:`AuditContextFilter` on the ``QueueHandler``.
+
+``name``, ``args``, ``module``, ``process``, ``thread``, ``message`` and the other names of a ``LogRecord`` cannot be
+given as ``extra``: :mod:`logging` raises ``KeyError``, or takes them for its own.  Formatters are not used.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import logging.handlers
+import os
+import sys
+import threading
+from collections.abc import Iterable, Mapping
+from types import FrameType
+from typing import Any, Final
+
+from .. import context
+from .. import semconv as sc
+from ..errors import ConfigurationError, InvalidRecordError, JournalError
+from ..record import AuditRecord
+from ..rules import check_event_name
+from . import logrecord, once, reachability
+from .draft import severity_of_level
+from .kept import KEPT_MAX, Kept
+from .shapes import Shapes
+from .sink import LOGGER, OnError, Provider, Sink, report, warn, warn_of_filled
+
+AUDIT: Final = 60
+"""A level above ``CRITICAL``: no ordinary threshold drops it.  See :func:`install_level`."""
+
+_INCLUDE: Final = ("process", "source", "thread")
+_ORIGINS_MAX: Final = 4096
+_OWN_THREAD_NAMES: Final = ("otel-audit", "Dummy-")
+
+_OURS: Final[dict[str, Any]] = {"": None}
+_own_threads: Final = context._own_threads  # noqa: SLF001 - looked at for every record; a call costs twice as much
+_LISTENER: Final = (
+    logging.handlers.QueueListener.handle.__code__,
+    logging.handlers.QueueListener._monitor.__code__,  # type: ignore[attr-defined] # noqa: SLF001
+)
+
+_at_exit = False
+
+
+def _note_exit() -> None:
+    global _at_exit  # noqa: PLW0603 - one process, one exit
+    _at_exit = True
+
+
+atexit.register(_note_exit)  # runs before logging.shutdown, which was registered earlier
+
+
+def install_level() -> int:
+    """Make ``AUDIT`` a level that :mod:`logging` knows by name (``logger.setLevel("AUDIT")``); returns it."""
+    logging.addLevelName(AUDIT, "AUDIT")
+    return AUDIT
+
+
+def attach(logger: str | logging.Logger, level: int | str = logging.INFO) -> AuditHandler:
+    """Give a logger an ``AuditHandler`` of the process-wide provider, unless it has one, and see that it takes ``level``.
+
+    Args:
+        logger: its name, or itself; ``"root"`` or ``""`` is the root.
+        level: is set where the logger's own is higher or not set.
+
+    Returns:
+        The handler that it has now.
+
+    Raises:
+        ConfigurationError: there is no such level.
+    """
+    if isinstance(logger, str):
+        logger = logging.getLogger("" if logger == "root" else logger)
+    if level == "AUDIT":
+        install_level()
+    number = logging.getLevelName(level.upper()) if isinstance(level, str) else level
+    if not isinstance(number, int):
+        raise ConfigurationError(f"level: there is no {level!r}; it is a number or one of the names that logging knows")
+    handler = next((handler for handler in logger.handlers if isinstance(handler, AuditHandler)), None)
+    if handler is None:
+        handler = AuditHandler()
+        logger.addHandler(handler)
+    if logger.level == logging.NOTSET or logger.level > number:
+        logger.setLevel(number)
+    reachability.expect(logger.name, handler)
+    return handler
+
+
+class AuditHandler(logging.Handler):
+    """Journals every record that it is given, before the log call returns.
+
+    Extras become the record's fields (``actor``, ``outcome``, ``target``, …; see ``fields.py``) and attributes.  The
+    event name is the extra ``event_name``, or else the message where it is a dotted name without ``%`` arguments, or
+    else the default, and then the message is the body.  What is mandatory and missing is filled with ``unknown``.
+
+    Args:
+        provider: ``None``: the process-wide one, looked up for each record; or one of its own, from the options.
+        on_error: ``"raise"``: into the log call, so that the application knows; ``"stderr"``; or a callable that is
+            given the error and the :class:`~otel_audit.AuditRecord`.  On the thread of a ``QueueListener``, which an
+            exception would end, the record is kept in memory and tried again instead.
+        strict: raise (as ``on_error`` says) where something is missing or breaks a rule, instead of putting it right.
+        durability: ``"process"``, ``"disk"`` or ``"delivered"``; ``None``: as the provider is configured.
+        include: ``"source"``, ``"thread"``, ``"process"``: where in the program it was logged, as attributes.
+        exclude_attributes: names that are not the caller's: what a record factory or a filter sets.
+        event_name: the default event name; ``None``: the provider's.
+        level: as every handler's.
+        **options: as for ``configure``: the handler gets a provider of its own.
+
+    Raises:
+        ConfigurationError: an argument is wrong.
+    """
+
+    def __init__(
+        self,
+        provider: Provider | None = None,
+        *,
+        on_error: OnError = "raise",
+        strict: bool = False,
+        durability: str | None = None,
+        include: Iterable[str] = (),
+        exclude_attributes: Iterable[str] = (),
+        event_name: str | None = None,
+        level: int | str = logging.NOTSET,
+        **options: Any,
+    ) -> None:
+        super().__init__(level)
+        self._include = frozenset(_names(include))
+        if not self._include <= set(_INCLUDE):
+            raise ConfigurationError(f"include: must be some of {', '.join(_INCLUDE)}")
+        if event_name is not None:
+            check_event_name(event_name)
+        self._event_name = event_name
+        self._apart = logrecord.STANDARD | {logrecord.CARRIED} | set(_names(exclude_attributes))
+        self._shapes = Shapes(self._apart, careful=(logrecord.CARRIED,))
+        self._origins: dict[tuple[str, int, str], dict[str, Any]] = {}
+        self._sink = Sink(provider, on_error=on_error, strict=strict, durability=durability, options=options)
+        self._kept = Kept(self._sink.send)
+        self._waiting = self._kept.records
+        reachability.register(self)
+
+    @property
+    def waiting(self) -> int:
+        """How many records are kept in memory, because the journal did not take them on a listener's thread."""
+        return len(self._waiting)
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Journal the record, if the filters let it pass; a filter that returns another record replaces it.
+
+        The handler's lock is not taken: the journal has its own.
+        """
+        if self.filters:
+            passed: Any = self.filter(record)
+            if not passed:
+                return False
+            if isinstance(passed, logging.LogRecord):  # Python 3.12 and later
+                record = passed
+        self.emit(record)
+        return True
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Journal the record.
+
+        Raises:
+            Exception: it was not journaled, or not as durably as was asked for, and ``on_error`` is ``"raise"``.
+        """
+        key = (record.name, record.levelno, record.levelname)
+        origin = self._origins.get(key) or self._origin(*key)
+        carried = record.__dict__.get(logrecord.CARRIED)
+        apart = origin is _OURS or record.thread in _own_threads or record.thread is None or carried is not None
+        if apart and self._is_ours(record, origin, carried):
+            return
+        sink = self._sink
+        try:
+            provider = sink.provider()
+        except ConfigurationError as error:
+            self._failed(error, self._careful(record, sc.EVENT_DEFAULT))
+            return
+        if once.is_journaled(record, provider) or (carried is not None and _is_journaled(carried, provider)):
+            provider.count("records.deduplicated")
+            return
+        default = self._event_name or provider.settings.default_event_name
+        try:
+            audit = self._quick(record, origin, default)
+            if audit is None:
+                audit = self._careful(record, default, strict=sink.is_strict(provider))
+        except InvalidRecordError as error:
+            self._failed(error, self._careful(record, default))
+            return
+        if self._waiting and not self._kept.retry() and _on_listener() and self._keep(audit):
+            return
+        try:
+            sink.send(audit, provider)
+        except Exception as error:  # noqa: BLE001 - whatever it is, on_error says what to do with it
+            if getattr(error, "journaled", False):
+                once.mark_record(record, provider)
+            self._failed(error, audit)
+        else:
+            once.mark_record(record, provider)
+
+    def flush(self) -> None:
+        """Try once more what is kept.  Does not wait for any destination."""
+        self._kept.retry()
+
+    def close(self) -> None:
+        """Let go.  A shared provider stays open; one of its own too while the interpreter ends: others may still log.
+
+        A record that comes after that is journaled all the same.
+        """
+        if not self._kept.retry():
+            left = JournalError(f"{len(self._waiting)} audit records are only in memory")
+            report(left, None, "the journal did not take everything")
+        if not _at_exit:
+            self._sink.close_own()
+        super().close()
+
+    def _quick(self, record: logging.LogRecord, origin: dict[str, Any], default_event_name: str) -> AuditRecord | None:
+        """The record, where it is a plain one."""
+        message = record.msg
+        if message.__class__ is not str or record.args or record.exc_info or record.exc_text or record.stack_info:
+            return None
+        read = self._shapes.read(record.__dict__, message, default_event_name, context.current())
+        if read is None:
+            return None
+        event_name, body, attributes = read
+        attributes.update(origin)
+        if self._include:
+            attributes.update(logrecord.surroundings(record, self._include))
+        timestamp_ns = logrecord.created_ns(record.created)
+        if not timestamp_ns:
+            return None
+        trace_id, span_id = context.current_trace()
+        return AuditRecord.from_attributes(
+            event_name, attributes, timestamp_ns=timestamp_ns, body=body, trace_id=trace_id, span_id=span_id
+        )
+
+    def _careful(self, record: logging.LogRecord, default_event_name: str, *, strict: bool = False) -> AuditRecord:
+        """The record, whatever it is like; says where something mandatory was missing."""
+        draft = logrecord.read(record, self._apart, self._include)
+        audit = draft.record(default_event_name, strict=strict)
+        if draft.filled:
+            self._sink.count("records.filled")
+            warn_of_filled(draft.filled, (record.pathname, record.lineno))
+        return audit
+
+    def _failed(self, error: Exception, audit: AuditRecord) -> None:
+        if not _on_listener():
+            self._sink.failed(error, audit)
+            return
+        settled = getattr(error, "journaled", False) or isinstance(error, InvalidRecordError)
+        if settled or not self._keep(audit, error):
+            self._sink.failed(error, audit, may_raise=False)
+
+    def _keep(self, audit: AuditRecord, error: Exception | None = None) -> bool:
+        """Keep it in memory; ``False`` where there is no room."""
+        if not self._kept.add(audit):
+            return False
+        self._sink.count("records.kept")
+        if error is not None and len(self._waiting) == 1:
+            warn(
+                "the journal does not take audit records (%s: %s); they are kept in memory on this listener's thread, "
+                "up to %d, and tried again",
+                type(error).__name__,
+                error,
+                KEPT_MAX,
+            )
+        return True
+
+    def _origin(self, name: str, number: int, level: str) -> dict[str, Any]:
+        """The attributes that follow from the logger and the level."""
+        if name == LOGGER.name or name.startswith(LOGGER.name + "."):
+            origin = _OURS
+        else:
+            severity, text = severity_of_level(number, level)
+            origin = {sc.LOGGER_NAME: name, sc.SEVERITY_NUMBER: severity, sc.SEVERITY_TEXT: text}
+        if len(self._origins) >= _ORIGINS_MAX:
+            self._origins.clear()
+        self._origins[(name, number, level)] = origin
+        return origin
+
+    def _is_ours(self, record: logging.LogRecord, origin: dict[str, Any], carried: Mapping[str, Any] | None) -> bool:
+        """Whether this package logged it, or a thread of it did: delivering it would make the next one."""
+        if origin is _OURS:
+            self._sink.count("records.own_logger")
+            return True
+        if carried is not None:
+            own = carried["own_thread"]
+        elif record.thread is None or record.thread == threading.get_ident():
+            own = context.in_own_thread()
+        else:  # it came through a queue; the identifier of a thread that has ended is used again: look at the name too
+            own = record.thread in _own_threads and str(record.threadName).startswith(_OWN_THREAD_NAMES)
+        if own:
+            self._sink.count("records.own_thread")
+        return bool(own)
+
+
+class AuditContextFilter(logging.Filter):
+    """Carries across a queue what an ``AuditHandler`` behind it cannot know otherwise.
+
+    That is the audit context and the trace of the thread that logs, and what a ``QueueHandler`` makes one text of: the
+    message, its arguments, the exception.  Put it on the ``QueueHandler`` (or on its logger).  It drops no record.
+
+    It sets ``record.otel_audit_context``, of plain values as far as the context's are.  Where ``%`` arguments do not
+    fit the message it takes them off the record: the queue's handler would raise at them, and drop the record.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Set the attribute; true."""
+        if logrecord.CARRIED not in record.__dict__:
+            record.__dict__[logrecord.CARRIED] = {
+                **logrecord.carry(record),
+                "facts": dict(context.current()),
+                "trace": context.current_trace(),
+                "own_thread": context.in_own_thread(),
+                "journaled": [(os.getpid(), id(provider)) for provider in once.journaled_by(record)],
+            }
+        return True
+
+
+def _is_journaled(carried: Mapping[str, Any], provider: object) -> bool:
+    return (os.getpid(), id(provider)) in carried["journaled"]
+
+
+def _on_listener() -> bool:
+    """Whether a ``QueueListener`` is calling: an exception would end its thread, and what is in the queue is lost."""
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - the one way to know the caller
+    while frame is not None:
+        if frame.f_code in _LISTENER or (
+            frame.f_code.co_name in ("handle", "_monitor")
+            and isinstance(frame.f_locals.get("self"), logging.handlers.QueueListener)
+        ):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _names(names: Iterable[str]) -> list[str]:
+    """Names from a configuration: a list, or a string with commas (``fileConfig``)."""
+    if isinstance(names, str):
+        return [name.strip() for name in names.split(",") if name.strip()]
+    return list(names)

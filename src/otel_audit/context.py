@@ -1,0 +1,164 @@
+"""Ambient facts: what holds for every record emitted within a block, and the current OpenTelemetry span.
+
+Carried by :mod:`contextvars`, so they follow asyncio tasks and ``asyncio.to_thread``, but not a plain
+``threading.Thread`` or a queue (``AuditContextFilter`` carries them across a ``QueueHandler``).
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar, Token
+from types import TracebackType
+from typing import Any, TypeVar, cast
+
+from . import semconv as sc
+from .record import Actor, Source, Target, flatten
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+_EMPTY: Mapping[str, Any] = {}
+_current: ContextVar[Mapping[str, Any]] = ContextVar("otel_audit_context", default=_EMPTY)
+
+_GROUPS = {
+    sc.ACTOR_ID: (sc.ACTOR_TYPE,),
+    sc.TARGET_ID: (sc.TARGET_TYPE, sc.TARGET_NAME),
+    sc.SOURCE_ID: (sc.SOURCE_TYPE,),
+}
+"""An id that is given anew takes the rest of its group away: the old target's type is not the new target's."""
+
+
+class audit_context:  # noqa: N801 - a context manager and decorator, named like a function
+    """Facts for every record emitted inside: a context manager and a decorator, for functions and coroutines.
+
+    What a record says itself wins; an inner context wins over an outer one.  Re-entrant and reusable.
+
+    Args:
+        actor, target, source, tenant, session, request_id, user_agent, reason: as in ``emit``.
+        attributes: free attributes.
+
+    Raises:
+        InvalidRecordError: a fact breaks its rule; raised here, not at the first ``emit``.
+    """
+
+    def __init__(
+        self,
+        *,
+        actor: Actor | str | None = None,
+        target: Target | str | None = None,
+        source: Source | str | None = None,
+        tenant: str | None = None,
+        session: str | None = None,
+        request_id: str | None = None,
+        user_agent: str | None = None,
+        reason: str | None = None,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._facts = flatten(
+            actor=actor, target=target, source=source, tenant=tenant, session=session, request_id=request_id,
+            user_agent=user_agent, reason=reason, attributes=attributes,
+        )  # fmt: skip
+        self._tokens: ContextVar[tuple[Token[Mapping[str, Any]], ...]] = ContextVar("otel_audit_tokens", default=())
+
+    def __enter__(self) -> audit_context:
+        token = _current.set(with_context(self._facts))
+        self._tokens.set((*self._tokens.get(), token))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        *rest, token = self._tokens.get()
+        self._tokens.set(tuple(rest))
+        _current.reset(token)
+
+    async def __aenter__(self) -> audit_context:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, trace)
+
+    def __call__(self, function: _F) -> _F:
+        """Decorate a function or coroutine function: the facts hold while it runs."""
+        if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
+            raise TypeError(
+                "audit_context cannot decorate a generator: its body runs in its caller's context; "
+                "use 'with audit_context(...)' inside it"
+            )
+        if inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def in_context(*args: Any, **kwargs: Any) -> Any:
+                with self:
+                    return await function(*args, **kwargs)
+
+        else:
+
+            @functools.wraps(function)
+            def in_context(*args: Any, **kwargs: Any) -> Any:
+                with self:
+                    return function(*args, **kwargs)
+
+        return cast("_F", in_context)
+
+
+def current() -> Mapping[str, Any]:
+    """The facts that hold now, as flat attributes.  Do not change it."""
+    return _current.get()
+
+
+def with_context(attributes: dict[str, Any], facts: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The attributes, with what the context says where they say nothing.
+
+    Args:
+        attributes: flat attributes; returned as it is where there is no context.
+        facts: instead of the current context's.
+    """
+    if facts is None:
+        facts = _current.get()
+    if not facts:
+        return attributes
+    merged = dict(facts)
+    for key, group in _GROUPS.items():
+        if key in attributes and key in merged:
+            for other in group:
+                merged.pop(other, None)
+    merged.update(attributes)
+    return merged
+
+
+def current_trace() -> tuple[str, str]:
+    """Trace and span id of the current OpenTelemetry span in lower-case hex; ``("", "")`` where there is none.
+
+    A process that never imported ``opentelemetry.trace`` has no span, so it is not imported here.
+    """
+    trace = sys.modules.get("opentelemetry.trace")
+    if trace is None:
+        return "", ""
+    context = trace.get_current_span().get_span_context()
+    if not context.is_valid:
+        return "", ""
+    return f"{context.trace_id:032x}", f"{context.span_id:016x}"
+
+
+_own_threads: set[int] = set()
+
+
+def enter_own_thread() -> None:
+    """Called by each thread of ours when it starts: what it logs (httpx logs its requests) is never captured."""
+    _own_threads.add(threading.get_ident())
+
+
+def leave_own_thread() -> None:
+    """Called by each thread of ours when it ends; identifiers are used again."""
+    _own_threads.discard(threading.get_ident())
+
+
+def in_own_thread() -> bool:
+    """Whether the caller runs on a thread of ours."""
+    return threading.get_ident() in _own_threads

@@ -1,0 +1,132 @@
+"""The process-wide provider: what ``configure()`` makes, and what everything without a provider of its own uses."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import importlib
+import logging
+import threading
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from .errors import NotConfiguredError
+from .health import FlushResult, ProviderStatus
+from .provider import AuditLogger, AuditProvider, flush_providers_at_exit
+from .settings import ProviderOptions, build_provider
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+_provider: AuditProvider | None = None
+_lock = threading.Lock()
+
+atexit.register(flush_providers_at_exit)
+
+
+def configure(
+    *, loggers: Iterable[str | logging.Logger] = (), level: int | str = logging.INFO, **options: Unpack[ProviderOptions]
+) -> AuditProvider:
+    """Make the process-wide provider.
+
+    A second call replaces the first: the new provider is made before the old one is shut down, what the old one had
+    not delivered is delivered by whoever uses its journal next, and loggers and handlers that were made earlier go on
+    with the new one.  If the new configuration is wrong, the old one stays.
+
+    Args:
+        loggers: standard loggers, by name or as objects (``"root"`` or ``""`` is the root), that get an
+            :class:`~otel_audit.AuditHandler`, unless they have one.
+        level: level that is set on those loggers where theirs is higher or not set: a fresh logger inherits WARNING.
+        **options: see :class:`~otel_audit.settings.ProviderOptions` and ``docs/configuration.md``; what is not given
+            here is read from ``OTEL_AUDIT_*`` and from the file that ``config_file`` or ``OTEL_AUDIT_CONFIG`` names.
+
+    Returns:
+        The provider.
+
+    Raises:
+        ConfigurationError: an option is unknown or has a bad value; nothing has changed.
+        UnsafeJournalError: the journal's directory cannot be used; nothing has changed.
+    """
+    global _provider  # noqa: PLW0603 - this is the process-wide one
+    provider = build_provider(**options)
+    with _lock:
+        previous, _provider = _provider, provider
+    # By name: the captures stand above this floor.
+    capture = importlib.import_module("otel_audit.capture.stdlib")
+    provider.unreachable_handlers = importlib.import_module("otel_audit.capture.reachability").unreachable_handlers
+    for logger in loggers:
+        capture.attach(logger, level)
+    if previous is not None:
+        previous.successor = provider
+        previous.shutdown(previous.settings.exit_timeout_s)
+    return provider
+
+
+def get_provider() -> AuditProvider:
+    """The process-wide provider.
+
+    Raises:
+        NotConfiguredError: ``configure()`` was not called.
+    """
+    provider = _provider
+    if provider is None:
+        raise NotConfiguredError(
+            "auditing is not configured, and nothing was recorded: call otel_audit.configure(service_name=…, "
+            "destinations={…}) first, or give the handler a journal= of its own"
+        )
+    return provider
+
+
+def get_audit_logger(name: str | None = None) -> AuditLogger:
+    """A logger for audit events; may be called before ``configure()``.
+
+    Args:
+        name: becomes the attribute ``otel_audit.logger`` of its records.
+    """
+    return AuditLogger(get_provider, name)
+
+
+def flush(timeout_s: float = 30.0) -> FlushResult:
+    """Wait until every required destination has everything that is in the journal now.
+
+    Args:
+        timeout_s: how long to wait, in seconds.
+
+    Returns:
+        Counts of what was delivered, pending, dead-lettered and damaged; true only where nothing is pending or damaged.
+
+    Raises:
+        NotConfiguredError: ``configure()`` was not called.
+    """
+    return get_provider().flush(timeout_s)
+
+
+def shutdown(timeout_s: float = 30.0) -> FlushResult | None:
+    """End the process's stream in order and deliver what is left; ``emit`` raises from now on.
+
+    Args:
+        timeout_s: how long to go on delivering, in seconds; what is left then stays in the journal.
+
+    Returns:
+        As :func:`flush`; ``None`` where nothing was configured.
+    """
+    return _provider.shutdown(timeout_s) if _provider is not None else None
+
+
+def status() -> ProviderStatus:
+    """How this process's auditing is doing.
+
+    Raises:
+        NotConfiguredError: ``configure()`` was not called.
+    """
+    return get_provider().status()
+
+
+async def aflush(timeout_s: float = 30.0) -> FlushResult:
+    """:func:`flush` for coroutines."""
+    return await asyncio.to_thread(flush, timeout_s)
+
+
+async def ashutdown(timeout_s: float = 30.0) -> FlushResult | None:
+    """:func:`shutdown` for coroutines."""
+    return await asyncio.to_thread(shutdown, timeout_s)

@@ -1,0 +1,88 @@
+"""Dead letters: what a working destination refuses, with the reason; and the ids that destinations gave."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+
+import msgspec
+
+from ..batch import RecordBatch, StoredRecord
+from ..errors import ExportError
+from ..journal.layout import Layout
+
+
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
+    """One record that a destination refuses.
+
+    Attributes:
+        refused_ns: when it was given up, nanoseconds since 1970.
+        reason: what the destination said.
+        status: its status (HTTP status, gRPC code).
+        record: the canonical form, exactly as it was hashed.
+    """
+
+    refused_ns: int
+    destination: str
+    reason: str
+    status: int | str | None
+    stream_id: str
+    sequence: int
+    sha256: str
+    record: msgspec.Raw
+
+
+def bury(
+    layout: Layout, destination: str, batch: RecordBatch, refused: Iterable[tuple[StoredRecord, ExportError]]
+) -> None:
+    """Write refused records to the destination's dead letters; on return they are on the disk.
+
+    Raises:
+        OSError: they could not be written; the cursor must not move.
+    """
+    lines = b"".join(
+        msgspec.json.encode(
+            DeadLetter(
+                refused_ns=time.time_ns(),
+                destination=destination,
+                reason=str(error),
+                status=error.status,
+                stream_id=batch.stream_id,
+                sequence=record.sequence,
+                sha256=record.sha256,
+                record=msgspec.Raw(record.canonical),
+            )
+        )
+        + b"\n"
+        for record, error in refused
+    )
+    if lines:
+        layout.files.append_durably(layout.dead_letters(destination), lines, layout.mode)
+
+
+def read_dead_letters(layout: Layout, destination: str) -> Iterator[DeadLetter]:
+    """The dead letters of a destination; a line that a crash left unfinished is passed over."""
+    try:
+        data = layout.dead_letters(destination).read_bytes()
+    except FileNotFoundError:
+        return
+    for line in data.splitlines():
+        try:
+            letter = msgspec.json.decode(line, type=DeadLetter)
+        except msgspec.MsgspecError:
+            continue
+        yield letter
+
+
+def keep_response_ids(layout: Layout, destination: str, stream_id: str, ids: Mapping[str, str]) -> None:
+    """Keep the ids that a destination gave to records.
+
+    Raises:
+        OSError: they could not be written.
+    """
+    lines = b"".join(
+        msgspec.json.encode({"record_id": record_id, "response_id": response_id, "stream_id": stream_id}) + b"\n"
+        for record_id, response_id in ids.items()
+    )
+    if lines:
+        layout.files.append_durably(layout.acknowledgements(destination), lines, layout.mode)

@@ -1,0 +1,40 @@
+"""What a destination is: a name, an exporter, and how it is served."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from ..protocols import AuditRecordExporter
+from .backoff import BLOCKED, RETRY, Backoff
+
+BYTES_MAX: Final = 4 * 1024 * 1024
+RECORDS_MAX: Final = 16_384
+
+
+@dataclass(frozen=True)
+class Destination:
+    """One place where records have to go.
+
+    Args:
+        name: keys the cursor; renaming a destination makes a new one.
+        make_exporter: makes the exporter, in the process and thread that uses it.
+        required: records are kept until it has them, and ``durability="delivered"`` waits for it.
+        from_now: without a cursor, what dead processes left earlier is not for it.
+        delay_s: how long to gather records where there is no backlog, in seconds.
+        records_max, bytes_max: the largest batch; bytes are those of the canonical form.
+        timeout_s: how long one export may take.
+        retry, blocked: back-off after failures that pass by themselves, and after those that do not.
+    """
+
+    name: str
+    make_exporter: Callable[[], AuditRecordExporter] = field(repr=False)
+    required: bool = True
+    from_now: bool = False
+    delay_s: float = 0.2
+    records_max: int = RECORDS_MAX
+    bytes_max: int = BYTES_MAX
+    timeout_s: float = 10.0
+    retry: Backoff = RETRY
+    blocked: Backoff = BLOCKED

@@ -1,0 +1,228 @@
+"""How auditing is doing: of this process, and of a whole journal as anybody may see it from outside."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from .errors import AuditError
+from .journal.layout import Layout
+from .journal.ledger import retired_destinations
+from .journal.reader import DamageReport, StreamReader
+from .journal.segment import list_segments
+from .journal.streams import StreamDirectory, list_streams, usage_bytes
+
+STATE_NAME = "state.json"
+
+
+class DestinationStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """How a destination is doing in one process.
+
+    Attributes:
+        state: ``"idle"``, ``"delivering"``, ``"retrying"`` or ``"blocked"``.
+        delivered, pending, dead_lettered, damaged: records.
+        error, repair: the last failure, and what a person has to do about it.
+        failures: failures in a row.
+        last_success_ns: nanoseconds since 1970; 0: never.
+    """
+
+    name: str
+    required: bool
+    delivered: int
+    pending: int
+    dead_lettered: int
+    damaged: int
+    state: str
+    error: str
+    repair: str
+    failures: int
+    last_success_ns: int
+
+
+class FlushResult(msgspec.Struct, frozen=True):
+    """What ``flush`` found.  True only where nothing is pending for a required destination and nothing is damaged.
+
+    The sums are over the required destinations; ``destinations`` has each of them, the optional ones too.
+    """
+
+    destinations: tuple[DestinationStatus, ...]
+
+    @property
+    def delivered(self) -> int:
+        """Records that required destinations took."""
+        return sum(d.delivered for d in self.destinations if d.required)
+
+    @property
+    def pending(self) -> int:
+        """Records that required destinations do not have yet."""
+        return sum(d.pending for d in self.destinations if d.required)
+
+    @property
+    def dead_lettered(self) -> int:
+        """Records that destinations refuse; they are in the dead letters."""
+        return sum(d.dead_lettered for d in self.destinations if d.required)
+
+    @property
+    def damaged(self) -> int:
+        """Records that were found damaged in the journal."""
+        return max((d.damaged for d in self.destinations), default=0)
+
+    def __bool__(self) -> bool:
+        return self.pending == 0 and self.damaged == 0
+
+
+class ProviderStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """How this process's auditing is doing."""
+
+    journal: str
+    stream_id: str | None
+    records: int
+    shut_down: bool
+    destinations: list[DestinationStatus]
+    counters: dict[str, int]
+    unreachable_handlers: list[str]
+
+
+class PendingStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What one destination has of one stream."""
+
+    destination: str
+    required: bool
+    acknowledged: int
+    pending: int
+    dead_lettered: int
+    damaged: int
+    oldest_pending_age_s: float | None
+
+
+class StreamStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One stream, as anybody may see it."""
+
+    stream_id: str
+    owner: str
+    pid: int
+    host: str
+    service: str
+    records: int
+    bytes: int
+    destinations: list[PendingStatus]
+    damage: list[DamageReport]
+    process: ProviderStatus | None
+    problem: str = ""
+
+
+class JournalStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole journal."""
+
+    path: str
+    bytes: int
+    streams: list[StreamStatus]
+    dead_letters: dict[str, int]
+    retired: list[str]
+
+
+def journal_status(layout: Layout) -> JournalStatus:
+    """Look at a journal from outside; changes nothing.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    retired = retired_destinations(layout)
+    streams = [_stream_status(stream, retired) for stream in list_streams(layout)]
+    letters = {}
+    for path in sorted((layout.root / "dead-letters").glob("*.jsonl")):
+        with path.open("rb") as file:
+            letters[path.stem] = sum(1 for _ in file)
+    return JournalStatus(
+        path=str(layout.root),
+        bytes=usage_bytes(layout.root),
+        streams=sorted(streams, key=lambda stream: stream.stream_id),
+        dead_letters=letters,
+        retired=sorted(retired),
+    )
+
+
+def _stream_status(stream: StreamDirectory, retired: frozenset[str]) -> StreamStatus:
+    try:
+        metadata = stream.metadata
+        owner = stream.owner_state()
+    except AuditError as error:
+        return StreamStatus(
+            stream_id=stream.stream_id, owner="unknown", pid=0, host="", service="", records=0, bytes=0,
+            destinations=[], damage=[], process=None, problem=str(error),
+        )  # fmt: skip
+    last = last_sequence(stream)
+    cursors = stream.cursors()
+    names = sorted({*metadata.required, *cursors} - retired)
+    pending = []
+    for name in names:
+        cursor = cursors.get(name)
+        acknowledged = cursor.acknowledged if cursor is not None else 0
+        behind = max(last - acknowledged, 0)
+        pending.append(
+            PendingStatus(
+                destination=name,
+                required=name in metadata.required,
+                acknowledged=acknowledged,
+                pending=behind,
+                dead_lettered=cursor.dead_lettered if cursor is not None else 0,
+                damaged=cursor.damaged if cursor is not None else 0,
+                oldest_pending_age_s=_age_s(stream, acknowledged) if behind else None,
+            )
+        )
+    return StreamStatus(
+        stream_id=stream.stream_id,
+        owner=owner,
+        pid=metadata.pid,
+        host=metadata.host,
+        service=str(metadata.resource.get("service.name", "")),
+        records=last,
+        bytes=sum(segment.path.stat().st_size for segment in list_segments(stream.path)),
+        destinations=pending,
+        damage=_read(stream.path / "recovery.json", list[DamageReport]) or [],
+        process=_read(stream.path / STATE_NAME, ProviderStatus),
+    )
+
+
+def last_sequence(stream: StreamDirectory) -> int:
+    """Number of the last whole record of a stream."""
+    segments = list_segments(stream.path)
+    if not segments:
+        return 0
+    reader = StreamReader(stream.path, after=segments[-1].first - 1, files=stream.layout.files)
+    last = segments[-1].first - 1
+    while records := reader.read(records_max=10_000, bytes_max=1024 * 1024, final=False):
+        last = records[-1].sequence
+    return last
+
+
+def _age_s(stream: StreamDirectory, acknowledged: int) -> float | None:
+    reader = StreamReader(stream.path, after=acknowledged, files=stream.layout.files)
+    records = reader.read(records_max=1, bytes_max=1, final=False)
+    return round(max(time.time() - records[0].observed_ns / 1e9, 0.0), 3) if records else None
+
+
+def _read(path: Path, kind: Any) -> Any:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except (OSError, msgspec.MsgspecError):
+        return None
+
+
+def write_process_state(layout: Layout, directory: Path, status: ProviderStatus) -> None:
+    """Leave the state of a process beside its stream, for ``otel-audit status`` in another one.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    data = msgspec.json.encode(status)
+    path = directory / STATE_NAME
+    try:
+        if path.read_bytes() == data:
+            return
+    except OSError:
+        pass
+    layout.files.replace(path, data, layout.mode, sync_directory=False)

@@ -1,0 +1,40 @@
+"""The journal: the only place where durability lives.  Theory of operation.
+
+A journal is a directory of *streams*.  Each process that emits owns one, made on first use, and is its only writer; it
+holds the stream's lock (``flock``) until it dies.  A stream is a hash chain of records in *segments*: append-only
+files of one JSON line per record, named by the first sequence number.  Destinations read streams at their own pace and
+keep a *cursor* each.  What every required destination has, and what is older than the retention, is removed, and the
+*ledger* says so.
+
+Invariants
+    1. A line is written by one ``write(2)`` under the stream's lock; the state (sequence, previous hash, offset)
+       advances after the write, never before.
+    2. Records are numbered from 1 without gaps; each carries the hash of the one before.  Nothing of a record stands
+       outside its hash.
+    3. Only the writer changes a segment, by appending, and by cutting off its own unfinished line.  Everybody else only
+       reads; a dead stream is never changed, only removed.
+    4. A segment is synced before the next one begins, and a segment ends where the next one begins.
+    5. A cursor moves after the destination's acknowledgement (or after the dead letter is synced), so a crash
+       repeats records and never skips them; receivers know a record by its id.
+    6. Removal: cursors synced, then the ledger line, then the unlink.
+
+What each crash point leaves behind
+    ================================================  ===============================================================
+    killed …                                          found by the next reader
+    ================================================  ===============================================================
+    while a stream is made                            a hidden ``.new-…`` directory without records; removed later
+    before ``write(2)``                               nothing of that record; its ``emit`` had not returned
+    within ``write(2)``                               a torn tail: reported, not delivered; ``emit`` had not returned
+    after ``write(2)``, before ``emit`` returned      the record: delivered
+    after a batch was accepted, before the cursor     the batch again: receivers drop it by ``audit.record.id``
+    within the replacement of a cursor                the old cursor, or the new one
+    between ledger line and unlink                    the segment and its line: removed and named again
+    power loss                                        a torn tail or a zeroed page: the whole lines on both sides are
+                                                      delivered, the hole is counted; what ``durability="disk"`` had
+                                                      acknowledged lies before it
+    ================================================  ===============================================================
+
+Files: ``line`` (the format), ``segment``, ``reader`` (reading and damage), ``stream`` (the writer), ``commit`` (group
+commit), ``journal`` (this process's stream), ``streams`` (everybody's), ``cursor``, ``ledger`` (removal), ``metadata``,
+``layout`` (paths, modes, file systems), ``locks``, ``threads``; ``files`` makes every system call.
+"""

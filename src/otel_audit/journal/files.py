@@ -1,0 +1,126 @@
+"""Every system call of the journal, so that a test can make each of them fail.
+
+Subclass :class:`Files` to put faults in (see ``otel_audit.testing``).  Methods raise :class:`OSError`, as the
+operating system does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+APPEND: Final = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
+CREATE: Final = APPEND | os.O_CREAT | os.O_EXCL
+
+_F_FULLFSYNC: Final = getattr(fcntl, "F_FULLFSYNC", None)
+
+
+def _full_sync(fd: int) -> None:
+    """Make the file's data durable; on macOS ``fsync`` does not reach the medium, ``F_FULLFSYNC`` does."""
+    if _F_FULLFSYNC is None:
+        os.fsync(fd)
+        return
+    try:
+        fcntl.fcntl(fd, _F_FULLFSYNC)
+    except OSError as error:
+        if error.errno not in (errno.ENOTSUP, errno.EINVAL):
+            raise
+        os.fsync(fd)
+
+
+class Files:
+    """The real system calls."""
+
+    open: Callable[..., int] = staticmethod(os.open)
+    write: Callable[[int, bytes], int] = staticmethod(os.write)
+    pread: Callable[[int, int, int], bytes] = staticmethod(os.pread)
+    fstat: Callable[[int], os.stat_result] = staticmethod(os.fstat)
+    ftruncate: Callable[[int, int], None] = staticmethod(os.ftruncate)
+    close: Callable[[int], None] = staticmethod(os.close)
+    rename: Callable[[Path, Path], None] = staticmethod(os.rename)
+    unlink: Callable[[Path], None] = staticmethod(os.unlink)
+    fsync: Callable[[int], None] = staticmethod(_full_sync)
+    fdatasync: Callable[[int], None] = staticmethod(_full_sync if sys.platform == "darwin" else os.fdatasync)
+
+    def mkdir(self, path: Path, mode: int) -> None:
+        """Make one directory with exactly this mode; no error if it is there."""
+        try:
+            path.mkdir(mode=mode)
+        except FileExistsError:
+            return
+        path.chmod(mode)
+
+    def sync_directory(self, path: Path) -> None:
+        """Make creations, renames and removals in a directory durable."""
+        fd = self.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            self.fsync(fd)
+        finally:
+            self.close(fd)
+
+    def lock(self, fd: int) -> bool:
+        """Take the exclusive lock of an open file without waiting; whether it was got."""
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                return False
+            raise
+        return True
+
+    def write_all(self, fd: int, data: bytes) -> None:
+        """Write all of it or raise; after an error some of it may have been written."""
+        done = self.write(fd, data)
+        while done < len(data):
+            done += self.write(fd, data[done:])
+
+    def replace(self, path: Path, data: bytes, mode: int, *, sync_directory: bool = True) -> None:
+        """Replace a small file atomically and durably: write beside it, sync, rename, sync the directory."""
+        beside = path.with_name(f".{path.name}.{os.getpid()}.new")
+        with contextlib.suppress(FileNotFoundError):
+            self.unlink(beside)
+        fd = self.open(beside, CREATE, mode)
+        try:
+            self.write_all(fd, data)
+            self.fdatasync(fd)
+        finally:
+            self.close(fd)
+        self.rename(beside, path)
+        if sync_directory:
+            self.sync_directory(path.parent)
+
+    def append_durably(self, path: Path, data: bytes, mode: int) -> None:
+        """Append to a file that may be new, and sync it (and its directory, if it was new)."""
+        fd, new = self._open_to_append(path, mode)
+        try:
+            size = self.fstat(fd).st_size
+            if size and self._last_byte(path, size) != b"\n":
+                data = b"\n" + data  # the last writer died in mid-line: its rest must not swallow this line
+            self.write_all(fd, data)
+            self.fdatasync(fd)
+        finally:
+            self.close(fd)
+        if new:
+            self.sync_directory(path.parent)
+
+    def _open_to_append(self, path: Path, mode: int) -> tuple[int, bool]:
+        try:
+            return self.open(path, APPEND, mode), False
+        except FileNotFoundError:
+            return self.open(path, APPEND | os.O_CREAT, mode), True
+
+    def _last_byte(self, path: Path, size: int) -> bytes:
+        fd = self.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return self.pread(fd, 1, size - 1)
+        finally:
+            self.close(fd)
+
+
+OS_FILES: Final = Files()

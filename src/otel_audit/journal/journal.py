@@ -1,0 +1,347 @@
+"""The journal of this process: its stream, made on first use; its durability; its room."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import shutil
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+from ..errors import (
+    DamageError,
+    JournalClosedError,
+    JournalError,
+    JournalFullError,
+    JournalSyncError,
+    UnsafeJournalError,
+)
+from .commit import GroupCommit
+from .control import started, stopped
+from .layout import FileSystem, Layout, check_platform, file_system
+from .ledger import Policy, trim
+from .locks import FileLock
+from .metadata import NAME, describe_stream
+from .stream import DEFERRED_MAX, Entry, StreamWriter
+from .streams import list_streams, usage_bytes
+from .threads import OwnThread, Wake
+
+HOUSEKEEPING_S: Final = 5.0
+"""How often delivered segments are looked for."""
+SYNC_INTERVAL_S: Final = 0.2
+"""At most so long is a record with durability ``process`` unsynced."""
+_FULL_POLL_S: Final = 0.05
+
+_log = logging.getLogger("otel_audit.journal")
+
+
+class Journal:
+    """Appends records to this process's stream.
+
+    Args:
+        layout: the directory.
+        resource: makes the resource attributes of this process; called again in a forked child.
+        required: destinations that must have a record before it may be removed.
+        segment_bytes_max: size at which a segment is left.
+        bytes_max: room for the whole journal, dead letters included.
+        full_timeout_s: how long an ``append`` waits for room.
+        allow_volatile, allow_network: file systems that are refused otherwise.
+        retention_s: how long a segment stays after every required destination has it; see ``ledger.Policy``.
+
+    Raises:
+        UnsafeJournalError: the directory cannot be used.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        *,
+        resource: Callable[[], dict[str, Any]],
+        required: list[str],
+        segment_bytes_max: int,
+        bytes_max: int,
+        full_timeout_s: float,
+        allow_volatile: bool = False,
+        allow_network: bool = False,
+        retention_s: float | None = None,
+    ) -> None:
+        check_platform()
+        self.layout = layout
+        self.files = layout.files
+        self.file_system: FileSystem = file_system(layout.root)
+        self._allow_volatile = allow_volatile
+        if self.file_system.network and not allow_network:
+            raise UnsafeJournalError(
+                f"journal: {layout.root} is on a network file system ({self.file_system.type}), where locks and syncs "
+                "cannot be relied on. Use a local directory, or allow_network=True"
+            )
+        layout.make()
+        self._resource = resource
+        self._required = required
+        self._segment_bytes_max = segment_bytes_max
+        self._bytes_max = bytes_max
+        self._full_timeout_s = full_timeout_s
+        self._retention_s = retention_s
+        self.on_written: Callable[[], None] = lambda: None
+        """Called once after each quiet time, when there is something new to ship.  Must be safe in signal handlers."""
+        self.on_housekeeping: Callable[[], None] = lambda: None
+        """Called every few seconds on the journal's thread."""
+        self._reset()
+
+    def _reset(self) -> None:
+        self._writer: StreamWriter | None = None
+        self._commit: GroupCommit | None = None
+        self._create_lock = threading.Lock()
+        self._creating = 0
+        self._early: deque[Entry] = deque()
+        self._hurry = False
+        self._housekept_s = 0.0
+        self._allowance = 0
+        self._closed = False
+        self._thread = OwnThread(self._run)
+        self._wake = Wake()
+        self._due = False
+
+    # -- what others may know ---------------------------------------------------------------------
+
+    @property
+    def writer(self) -> StreamWriter | None:
+        """The stream that this process writes; ``None`` before the first record."""
+        return self._writer
+
+    @property
+    def ready(self) -> bool:
+        """Whether this process has its stream already."""
+        writer = self._writer
+        return writer is not None and not writer.closed and writer.pid == os.getpid()
+
+    def require_disk(self) -> None:
+        """Raise UnsafeJournalError where ``disk`` means nothing: a volatile file system, unless that is allowed."""
+        if self.file_system.volatile and not self._allow_volatile:
+            raise UnsafeJournalError(
+                f"durability='disk': {self.layout.root} is on a volatile file system ({self.file_system.type}), which a "
+                "power loss empties. Use a directory on a disk, or allow_volatile=True"
+            )
+
+    # -- appending ----------------------------------------------------------------------------------
+
+    def append(self, entry: Entry, *, wait_s: float | None = None) -> str:
+        """Write one record; the id of the stream that has it.  On return it survives the death of the process.
+
+        Args:
+            entry: the record.
+            wait_s: how long to wait for room, in seconds; ``None``: as configured.
+
+        Raises:
+            JournalClosedError, JournalFullError, JournalError: see ``entry.journaled``.
+        """
+        deadline: float | None = None
+        while True:
+            writer = self._writer
+            if writer is None or writer.lost or writer.pid != os.getpid():
+                begun = self._begin(entry)
+                if begun is None:
+                    return ""
+                writer = begun
+            try:
+                if writer.bytes_written > self._allowance:
+                    self._check_room(writer)
+                writer.append(entry)
+            except JournalClosedError:
+                if not writer.lost:
+                    raise
+                continue
+            except JournalFullError:
+                now = time.monotonic()
+                deadline = deadline or now + (self._full_timeout_s if wait_s is None else wait_s)
+                if now >= deadline or entry.journaled is not False:
+                    raise
+                self._hurry = True
+                self._wake.set()
+                time.sleep(min(_FULL_POLL_S, deadline - now))
+                continue
+            if not self._due:
+                self._due = True
+                self._notice()
+            return writer.stream_id
+
+    def _check_room(self, writer: StreamWriter) -> None:
+        """Measure the journal; the next measurement is due when a quarter of the rest is used."""
+        room = self._bytes_max - usage_bytes(self.layout.root)
+        if room <= 0:
+            raise JournalFullError(
+                f"journal: {self.layout.root} has reached max_bytes ({self._bytes_max}); nothing was written. Delivered "
+                "records make room: see `otel-audit status` for the destination that does not take them",
+                journaled=False,
+            )
+        self._allowance = writer.bytes_written + min(room, max(room // 4, 1024 * 1024))
+
+    def _notice(self) -> None:
+        """Something new was written after a quiet time."""
+        self._wake.set()
+        self.start()
+        self.on_written()
+
+    # -- a stream's life --------------------------------------------------------------------------------
+
+    def _begin(self, entry: Entry) -> StreamWriter | None:
+        """Make this process's stream; ``None`` where a call of this very thread is making it below us."""
+        if self._creating == threading.get_ident():
+            if len(self._early) >= DEFERRED_MAX:
+                raise JournalFullError(f"{DEFERRED_MAX} records were emitted while the stream was made", journaled=False)
+            entry.deferred = True
+            self._early.append(entry)
+            return None
+        with self._create_lock:
+            if self._closed:
+                raise JournalClosedError("the provider is shut down: nothing can be emitted through it", journaled=False)
+            writer = self._writer
+            if writer is not None and not writer.lost and writer.pid == os.getpid():
+                return writer
+            if writer is not None:
+                writer.abandon()
+            try:
+                self._creating = threading.get_ident()
+                writer = self._create()
+            except OSError as error:
+                full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+                kind = JournalFullError if full else JournalError
+                raise kind(
+                    f"journal: cannot begin a stream in {self.layout.root}: {error.strerror}; nothing was written",
+                    journaled=False,
+                ) from error
+            finally:
+                self._creating = 0
+            self._allowance = 0
+            self._commit = GroupCommit(writer.sync)
+            self._writer = writer
+        while self._early:
+            writer.append(self._early.popleft())
+        return writer
+
+    def _create(self) -> StreamWriter:
+        """Build the stream under a hidden name, locked from the start, and rename it when it is complete."""
+        self.layout.make()
+        stream_id = str(uuid.uuid4())
+        hidden = self.layout.streams / f".new-{stream_id}"
+        layout, files = self.layout, self.files
+        files.mkdir(hidden, layout.directory_mode)
+        lock = FileLock(files, hidden / "lock", layout.mode)
+        try:
+            layout.give(hidden)
+            lock.acquire()
+            layout.give(hidden / "lock")
+            files.mkdir(hidden / "cursors", layout.directory_mode)
+            layout.give(hidden / "cursors")
+            metadata = describe_stream(stream_id, self._resource(), self._required)
+            files.replace(hidden / NAME, metadata.encode(), layout.mode)
+            layout.give(hidden / NAME)
+            files.rename(hidden, layout.streams / stream_id)
+            files.sync_directory(layout.streams)
+            lock.path = layout.streams / stream_id / "lock"
+            writer = StreamWriter(layout, metadata, lock, segment_bytes_max=self._segment_bytes_max)
+            writer.append(started(metadata))
+        except BaseException:
+            lock.release()
+            shutil.rmtree(hidden, ignore_errors=True)
+            raise
+        return writer
+
+    def commit(self, sequence: int) -> None:
+        """Return when this process's record with this number is on the disk.
+
+        Raises:
+            JournalSyncError: it is not known to be.
+        """
+        commit = self._commit
+        if commit is not None:
+            commit.wait(sequence)
+
+    def sync(self) -> None:
+        """Put everything that was written so far on the disk.
+
+        Raises:
+            JournalSyncError: it is not known to be there.
+        """
+        if self._commit is not None:
+            self._commit.sync_now()
+
+    def close(self) -> None:
+        """End the stream in order.  ``append`` raises from now on.  Twice is harmless.
+
+        Raises:
+            JournalError: the last record or the last sync failed.
+        """
+        self._closed = True
+        self._wake.set()
+        writer = self._writer
+        if writer is not None and not writer.closed:
+            writer.close(stopped(writer.metadata))
+        self._thread.join(5.0)
+
+    def abandon(self) -> None:
+        """In a forked child: let go of the parent's stream without touching it; the next ``append`` begins another."""
+        writer = self._writer
+        closed = self._closed
+        self._reset()
+        self._closed = closed
+        if writer is not None:
+            writer.abandon()
+
+    # -- in the background ---------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the background thread, if it does not run: syncing, and removing what is delivered."""
+        self._thread.start()
+
+    def housekeep_soon(self) -> None:
+        """There may be something to remove."""
+        self._housekept_s = 0.0
+        self._wake.set()
+
+    def _run(self) -> None:
+        """Sync what was written, at most every :data:`SYNC_INTERVAL_S`; remove what is not needed any more."""
+        while not self._closed:
+            self._wake.wait(HOUSEKEEPING_S)
+            if not self._closed and not self._hurry:
+                time.sleep(SYNC_INTERVAL_S)
+            self._due = False
+            self._background_sync()
+            if self._hurry or time.monotonic() - self._housekept_s >= HOUSEKEEPING_S:
+                self.housekeep()
+
+    def housekeep(self) -> None:
+        """Remove what every required destination has, of this process's stream and of dead ones.  Does not raise."""
+        policy = Policy(self._retention_s, hurry=self._hurry)
+        self._hurry = False
+        self._housekept_s = time.monotonic()
+        writer = self._writer
+        for stream in list_streams(self.layout):
+            own = writer is not None and not writer.closed and writer.stream_id == stream.stream_id
+            try:
+                trim(stream, policy, own=own)
+            except (OSError, DamageError) as error:
+                _log.warning("stream %s could not be trimmed: %s", stream.stream_id, error)
+        try:
+            self.on_housekeeping()
+        except OSError as error:
+            _log.warning("the state of this process could not be written to the journal: %s", error)
+
+    def _background_sync(self) -> None:
+        writer, commit = self._writer, self._commit
+        if writer is None or commit is None:
+            return
+        try:
+            if writer.unsynced:
+                commit.sync_now()
+        except JournalSyncError as error:
+            _log.error("%s; emit raises until it can be mended", error)
+        except JournalError as error:
+            _log.error("%s", error)
+        while writer.notes:
+            _log.warning("stream %s: %s", writer.stream_id, writer.notes.popleft())

@@ -1,0 +1,168 @@
+"""Where everything stands in a journal's directory, and whether that directory can be trusted with it.
+
+::
+
+    <journal>/
+      streams/<stream uuid>/stream.json              what is true of every record in it
+                            00000000000000000001.jsonl …   segments, named by first sequence number
+                            lock                     held (flock) by the writer
+                            cursors/<destination>    last acknowledged sequence, replaced atomically
+                            cursors/<destination>.lock     held by whoever ships the stream there
+                            recovery.json            what a reader found damaged; never a change of the data
+      ledger.jsonl                                   one line for each segment that was removed
+      dead-letters/<destination>.jsonl               what cannot be delivered, with the reason
+      acknowledgements/<destination>.jsonl           ids that the destination gave to records
+      locks/<destination>                            for destinations that must have one writer
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from ..errors import ConfigurationError, UnsafeJournalError
+from .files import OS_FILES, Files
+
+DESTINATION_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+
+_NETWORK: Final = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "fuse.glusterfs", "fuse.sshfs", "lustre",
+     "gpfs", "beegfs", "ocfs2", "gfs2", "davfs", "fuse.s3fs", "fuse.gcsfuse"}
+)  # fmt: skip
+_VOLATILE: Final = frozenset({"tmpfs", "ramfs", "devtmpfs"})
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The paths of one journal, and the modes of what is made in it.
+
+    Args:
+        root: the journal's directory, absolute.
+        mode: permissions of files; directories get the matching execute bits.
+        group: group id that owns what is made, for a sidecar that runs as another user; ``None``: as the system
+            does.
+    """
+
+    root: Path
+    mode: int = 0o600
+    group: int | None = None
+    files: Files = OS_FILES
+
+    @property
+    def streams(self) -> Path:
+        """Directory of all streams."""
+        return self.root / "streams"
+
+    @property
+    def ledger(self) -> Path:
+        """The ledger of removed segments."""
+        return self.root / "ledger.jsonl"
+
+    def dead_letters(self, destination: str) -> Path:
+        """Dead letters of a destination."""
+        return self.root / "dead-letters" / f"{destination}.jsonl"
+
+    def acknowledgements(self, destination: str) -> Path:
+        """Ids that a destination gave to records."""
+        return self.root / "acknowledgements" / f"{destination}.jsonl"
+
+    def destination_lock(self, destination: str) -> Path:
+        """Lock of a destination that must have one writer."""
+        return self.root / "locks" / destination
+
+    @property
+    def directory_mode(self) -> int:
+        """Permissions of directories: who may read may also enter."""
+        return self.mode | (self.mode & 0o444) >> 2
+
+    def make(self) -> None:
+        """Make the directories that are not there.
+
+        Raises:
+            UnsafeJournalError: the directory belongs to somebody else, or cannot be made or written.
+        """
+        try:
+            self.root.mkdir(parents=True, exist_ok=True, mode=self.directory_mode)
+            self._check_owner()
+            for name in ("streams", "dead-letters", "acknowledgements", "locks"):
+                self.files.mkdir(self.root / name, self.directory_mode)
+                self.give(self.root / name)
+        except OSError as error:
+            raise UnsafeJournalError(
+                f"journal: cannot use {self.root}: {error.strerror}. Give a directory that this user (uid {os.geteuid()}) "
+                "may write to: journal=…, or OTEL_AUDIT_JOURNAL"
+            ) from error
+
+    def give(self, path: Path) -> None:
+        """Hand a new file or directory to the group."""
+        if self.group is not None:
+            os.chown(path, -1, self.group)
+
+    def _check_owner(self) -> None:
+        info = self.root.stat()
+        if info.st_uid != os.geteuid() and not (info.st_mode & stat.S_IWGRP and info.st_gid in os.getgroups()):
+            raise UnsafeJournalError(
+                f"journal: {self.root} belongs to uid {info.st_uid}, this process is uid {os.geteuid()}. "
+                "Use a directory of its own, or make it group-writable and use group=…"
+            )
+
+
+def check_platform() -> None:
+    """Raise ConfigurationError where the journal cannot keep its promises (Windows)."""
+    if sys.platform == "win32":
+        raise ConfigurationError("the journal needs POSIX file locks and fsync: Linux and macOS are supported, Windows is not")
+
+
+def check_destination_name(name: object) -> str:
+    """A destination's name is a file name: letters, digits, ``-`` and ``_``, at most 64.
+
+    Raises:
+        ConfigurationError: it is not.
+    """
+    if not isinstance(name, str) or not DESTINATION_NAME.fullmatch(name):
+        raise ConfigurationError(
+            f"destinations: the name {name!r} must be 1 to 64 letters, digits, '-' or '_' and begin with a letter or digit"
+        )
+    return name
+
+
+@dataclass(frozen=True)
+class FileSystem:
+    """The file system under a path: its type, and what it cannot do."""
+
+    type: str
+    network: bool
+    volatile: bool
+
+
+def file_system(path: Path, mountinfo: str | None = None) -> FileSystem:
+    """The file system under a path, by ``/proc/self/mountinfo``; ``unknown`` where there is no such file.
+
+    Args:
+        path: need not exist; the nearest parent counts.
+        mountinfo: the text to read instead, for tests.
+    """
+    if mountinfo is None:
+        try:
+            mountinfo = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
+        except OSError:
+            return FileSystem("unknown", network=False, volatile=False)
+    path = path.resolve()
+    best = (-1, "unknown", "")
+    for entry in mountinfo.splitlines():
+        fields = entry.split(" ")
+        point = Path(re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), fields[4]))
+        if point != path and point not in path.parents:
+            continue
+        separator = fields.index("-", 6)
+        kind, options = fields[separator + 1], ",".join((fields[5], fields[separator + 3]))
+        if len(point.parts) >= best[0]:
+            best = (len(point.parts), kind, options)
+    _, kind, options = best
+    volatile = kind in _VOLATILE or (kind == "overlay" and "volatile" in options.split(","))
+    return FileSystem(kind, network=kind in _NETWORK, volatile=volatile)

@@ -1,0 +1,106 @@
+"""The streams in a journal's directory, seen from outside: whose they are, how far they go, who has what of them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from .cursor import Cursor, CursorFile
+from .layout import Layout
+from .locks import FileLock, owner_lives
+from .metadata import StreamMetadata, read_metadata
+
+LIVING = "living"
+DEAD = "dead"
+
+
+@dataclass(frozen=True)
+class StreamDirectory:
+    """One stream's directory, of whichever process."""
+
+    layout: Layout
+    path: Path
+
+    @property
+    def stream_id(self) -> str:
+        """The stream's UUID."""
+        return self.path.name
+
+    @cached_property
+    def metadata(self) -> StreamMetadata:
+        """What ``stream.json`` says.
+
+        Raises:
+            UnknownFormatError: written by a newer version.
+            DamageError: missing or unreadable.
+        """
+        return read_metadata(self.path)
+
+    def owner_lock(self) -> FileLock:
+        """The lock that its writer holds; to be had only when the writer is dead."""
+        return FileLock(self.layout.files, self.path / "lock", self.layout.mode)
+
+    def owner_state(self) -> str:
+        """``"living"`` or ``"dead"``.
+
+        A taken lock alone is not believed: a child that inherited the descriptor keeps it after its owner's death.
+
+        Raises:
+            DamageError: the metadata cannot be read.
+        """
+        lock = self.owner_lock()
+        try:
+            if lock.acquire():
+                return DEAD
+        except FileNotFoundError:
+            return DEAD
+        finally:
+            lock.release()
+        return LIVING if owner_lives(self.metadata.pid, self.metadata.boot_id) else DEAD
+
+    def cursor_file(self, destination: str) -> CursorFile:
+        """The cursor of a destination."""
+        return CursorFile(self.layout.files, self.path / "cursors" / destination, self.layout.mode)
+
+    def ship_lock(self, destination: str) -> FileLock:
+        """The lock of whoever ships this stream to a destination."""
+        return FileLock(self.layout.files, self.path / "cursors" / f"{destination}.lock", self.layout.mode)
+
+    def cursors(self) -> dict[str, Cursor | None]:
+        """Every destination that has a cursor here; ``None`` where the cursor is damaged."""
+        found: dict[str, Cursor | None] = {}
+        with contextlib.suppress(FileNotFoundError):
+            for path in sorted((self.path / "cursors").iterdir()):
+                if not path.name.startswith(".") and path.suffix != ".lock":
+                    found[path.name] = self.cursor_file(path.name).load()
+        return found
+
+
+def list_streams(layout: Layout) -> list[StreamDirectory]:
+    """Every stream in the journal, in no particular order; those still being made are left out."""
+    try:
+        with os.scandir(layout.streams) as entries:
+            return [StreamDirectory(layout, Path(entry.path)) for entry in entries if not entry.name.startswith(".")]
+    except FileNotFoundError:
+        return []
+
+
+def usage_bytes(root: Path) -> int:
+    """Bytes of everything in the journal, dead letters included."""
+    total = 0
+    pending = [str(root)]
+    while pending:
+        try:
+            with os.scandir(pending.pop()) as entries:
+                for entry in entries:
+                    with contextlib.suppress(FileNotFoundError):
+                        if entry.is_dir(follow_symlinks=False):
+                            pending.append(entry.path)
+                        else:
+                            total += entry.stat(follow_symlinks=False).st_size
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+    return total
