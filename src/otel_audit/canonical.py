@@ -49,16 +49,14 @@ SEQUENCE_BYTES_MAX: Final = 320
 """Room that :func:`sequence_fragment` needs at most, in bytes (for a stream id that is a UUID)."""
 
 SHAPES_MAX: Final = 1024
-"""How many shapes of record are remembered; when it is reached, all are forgotten."""
+"""How many shapes of record are remembered; after so many, all are forgotten."""
 
 _SHAPE_KEYS_MAX: Final = 64
 _SHAPE_KEY_LENGTH_MAX: Final = 4096
 
-_INT_MIN: Final = -(2**63)
 _INT_END: Final = 2**63
 _NO_ID: Final = frozenset({"", "0" * 16, "0" * 32})
-_MARK: Final = "\n"
-"""Where the sequence goes, in a template.  A line feed cannot occur otherwise: inside of strings it is escaped."""
+_SEQUENCE: Final = "\n"  # where it goes in a template; a line feed cannot occur otherwise, strings have it escaped
 
 
 class OutsideProfile(ValueError):  # noqa: N818 - a finding, not a failure
@@ -103,7 +101,7 @@ def _boolean(value: bool) -> str:
 
 
 def _integer(value: int) -> str:
-    if _INT_MIN <= value < _INT_END:
+    if -_INT_END <= value < _INT_END:
         return f'{{"intValue":"{value}"}}'
     raise OutsideProfile("an integer beyond 64 bits")
 
@@ -157,15 +155,13 @@ def _members(mapping: Mapping[Any, Any], nesting: int, elements: list[int]) -> s
     return ",".join([f"{_quoted(key)}:{_value(mapping[key], nesting, elements)}" for key in _in_order(mapping)])
 
 
-def _utf16(key: str) -> bytes:
-    return key.encode("utf-16-be")
-
-
 def _in_order(keys: Mapping[Any, Any]) -> list[str]:
     """Sorted by UTF-16 code unit, which is not the order of code points once there are keys beyond U+FFFF."""
     if not set(map(type, keys)) <= {str}:
         raise OutsideProfile("a key that is not a string")
-    return sorted(keys) if "".join(keys).isascii() else sorted(keys, key=_utf16)
+    if "".join(keys).isascii():
+        return sorted(keys)
+    return sorted(keys, key=lambda key: key.encode("utf-16-be"))
 
 
 # -- the plain way -----------------------------------------------------------------------------------------------
@@ -294,7 +290,10 @@ def encode_parts(
         template = templates.get(types)
         if template is None:
             template = _new_template(names, types, _MEMBERS if trace_id else _MEMBERS_UNTRACED)
-            _remember(orders, keys, order, types, template)
+            if next(_remembered) % SHAPES_MAX == 0:  # no lock here: each step is whole in itself
+                _traced.clear()
+                _untraced.clear()
+            orders.setdefault(keys, (fetch, names, {}))[2][types] = template
         if trace_id:
             values = [*fetched, body, event_name, str(observed_ns), span_id, str(timestamp_ns), trace_id]
         else:
@@ -326,16 +325,12 @@ def _plain_parts(body: Any, attributes: Mapping[str, Any], members: list[str]) -
         if name.startswith(sc.RESERVED_PREFIXES):
             _refused_name(None)
         member = f"{_quoted(name)}:{_value(attributes[name], NESTING_MAX, elements)}"
-        if _is_before_sequence(name):
+        if name < sc.SEQUENCE_PREFIX:  # it is ASCII: in comparison with it both orders agree
             head += member + ","
         else:
             after += "," + member
     text = "" if body is None else f',"body":{_value(body, NESTING_MAX, elements)}'
     return head.encode(), "".join([after, "}", text, *[f",{member}" for member in members], "}"]).encode()
-
-
-def _is_before_sequence(name: str) -> bool:
-    return name < sc.SEQUENCE_PREFIX  # ASCII is enough to tell, and in ASCII the order of code points is the same
 
 
 def _new_order(keys: tuple[str, ...]) -> _Order | None:
@@ -348,23 +343,11 @@ def _new_order(keys: tuple[str, ...]) -> _Order | None:
     return (lambda attributes: tuple([attributes[name] for name in names])), names, {}
 
 
-def _remember(
-    orders: dict[tuple[str, ...], _Order],
-    keys: tuple[str, ...],
-    order: _Order,
-    types: tuple[type, ...],
-    template: _Template,
-) -> None:
-    """Keep a template; forget all others after every :data:`SHAPES_MAX`.  No lock: each step is whole in itself."""
-    if next(_remembered) % SHAPES_MAX == 0:
-        _traced.clear()
-        _untraced.clear()
-    order[2][types] = template
-    orders[keys] = order
-
-
 def _new_template(names: list[str], types: tuple[type, ...], members: tuple[str, ...]) -> _Template:
-    """The pieces around the values: those of the attributes, the body, and then those of ``members``."""
+    """The pieces around the values: those of the attributes, the body, and then those of ``members``.
+
+    A shape that is refused gets a template too, whose writer raises, so that it is found as fast as any other.
+    """
     if types[:2] != (int, int):
         raise OutsideProfile("a time that is not an integer")
     pieces: list[str] = []
@@ -382,14 +365,14 @@ def _new_template(names: list[str], types: tuple[type, ...], members: tuple[str,
     text = '{"attributes":{'
     placed = False
     for name, kind in zip(names, types[2:], strict=False):
-        if not placed and not _is_before_sequence(name):
+        if not placed and name > sc.SEQUENCE_PREFIX:
             placed = True
-            text += _MARK + ","
+            text += _SEQUENCE + ","
         write = _refused_name if name.startswith(sc.RESERVED_PREFIXES) else _WRITERS.get(kind, _refused_type)
         text = add(f"{text}{_quoted(name)}:", write) + ","
-    text = (text[:-1] if placed else text + _MARK) + "}"
+    text = (text[:-1] if placed else text + _SEQUENCE) + "}"
     if types[-1] is type(None):
-        text = add(text, _nothing)
+        text = add(text, lambda _: "")
     else:
         text = add(text + ',"body":', _WRITERS.get(types[-1], _refused_type))
     for member in members:
@@ -401,13 +384,6 @@ def _new_template(names: list[str], types: tuple[type, ...], members: tuple[str,
 
 _MEMBERS: Final = ("event_name", "observed_timestamp", "span_id", "timestamp", "trace_id")
 _MEMBERS_UNTRACED: Final = ("event_name", "observed_timestamp", "timestamp")
-
-
-def _nothing(_: None) -> str:
-    return ""
-
-
-# A shape that is refused is remembered like any other: what would write the value raises.
 
 
 def _refused_type(value: Any) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,10 @@ import msgspec
 from .errors import AuditError
 from .journal.layout import Layout
 from .journal.ledger import retired_destinations
+from .journal.locks import owner_lives
 from .journal.reader import DamageReport, StreamReader
 from .journal.segment import list_segments
-from .journal.streams import StreamDirectory, list_streams, usage_bytes
+from .journal.streams import DEAD, LIVING, StreamDirectory, list_streams, usage_bytes
 
 STATE_NAME = "state.json"
 
@@ -132,6 +135,7 @@ def journal_status(layout: Layout) -> JournalStatus:
     """
     retired = retired_destinations(layout)
     streams = [_stream_status(stream, retired) for stream in list_streams(layout)]
+    streams = [status for status in streams if (layout.streams / status.stream_id).exists()]  # not removed meanwhile
     letters = {}
     for path in sorted((layout.root / "dead-letters").glob("*.jsonl")):
         with path.open("rb") as file:
@@ -148,7 +152,7 @@ def journal_status(layout: Layout) -> JournalStatus:
 def _stream_status(stream: StreamDirectory, retired: frozenset[str]) -> StreamStatus:
     try:
         metadata = stream.metadata
-        owner = stream.owner_state()
+        owner = _owner_state(stream)
     except AuditError as error:
         return StreamStatus(
             stream_id=stream.stream_id, owner="unknown", pid=0, host="", service="", records=0, bytes=0,
@@ -180,11 +184,34 @@ def _stream_status(stream: StreamDirectory, retired: frozenset[str]) -> StreamSt
         host=metadata.host,
         service=str(metadata.resource.get("service.name", "")),
         records=last,
-        bytes=sum(segment.path.stat().st_size for segment in list_segments(stream.path)),
+        bytes=_segment_bytes(stream),
         destinations=pending,
         damage=_read(stream.path / "recovery.json", list[DamageReport]) or [],
         process=_read(stream.path / STATE_NAME, ProviderStatus),
     )
+
+
+def _owner_state(stream: StreamDirectory) -> str:
+    """As ``stream.owner_state()``, without making a lock that is not there and without the right to write."""
+    files = stream.layout.files
+    try:
+        fd = files.open(stream.path / "lock", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return DEAD
+    try:
+        if files.lock(fd):
+            return DEAD
+    finally:
+        files.close(fd)
+    return LIVING if owner_lives(stream.metadata.pid, stream.metadata.boot_id) else DEAD
+
+
+def _segment_bytes(stream: StreamDirectory) -> int:
+    total = 0
+    for segment in list_segments(stream.path):
+        with contextlib.suppress(FileNotFoundError):  # delivered and removed in between
+            total += segment.path.stat().st_size
+    return total
 
 
 def last_sequence(stream: StreamDirectory) -> int:

@@ -30,7 +30,7 @@ _TAG_BYTES: Final = len('{"stringValue":}')
 _NEVER_CUT: Final = (sc.RECORD_ID, sc.ACTION, sc.OUTCOME)
 _CUT_LAST: Final = (sc.ACTOR_ID, sc.ACTOR_TYPE)
 _MARKS: Final = (sc.CONVERTED, sc.TRUNCATED)
-_OWN: Final = ("audit.", sc.OWN_PREFIX)
+_KNOWN: Final = frozenset(name for name in vars(sc).values() if type(name) is str)
 
 
 def prepare(
@@ -188,7 +188,7 @@ class _Cutter:
             if name not in self._fixed and name not in self._lists
         }
         free = [name for name in self._cuts if name not in _CUT_LAST]
-        self._free = sorted(free, key=lambda name: not name.startswith(_OWN))  # the first are kept the longest
+        self._free = sorted(free, key=lambda name: name not in _KNOWN)  # the first are kept the longest
 
     def fit(self) -> tuple[bytes, bytes]:
         """Head and tail within the limit.

@@ -44,30 +44,28 @@ class Field(NamedTuple):
     Attributes:
         attribute: the name under which the value is stored, or ``event_name``/``body``, which are no attributes.
         kind: the rule for the value; a key of ``_READERS``.
-        quick: whether any string that is neither empty nor long keeps the rule.
     """
 
     attribute: str
     kind: str
-    quick: bool = False
 
 
 _ROWS: Final[Mapping[str, Field]] = {
-    "actor": Field(sc.ACTOR_ID, "identifier", quick=True),
+    "actor": Field(sc.ACTOR_ID, "identifier"),
     "actor_type": Field(sc.ACTOR_TYPE, "actor_type"),
-    "target": Field(sc.TARGET_ID, "identifier", quick=True),
-    "target_type": Field(sc.TARGET_TYPE, "identifier", quick=True),
-    "target_name": Field(sc.TARGET_NAME, "identifier", quick=True),
+    "target": Field(sc.TARGET_ID, "identifier"),
+    "target_type": Field(sc.TARGET_TYPE, "identifier"),
+    "target_name": Field(sc.TARGET_NAME, "identifier"),
     "source": Field(sc.SOURCE_ID, "identifier"),
     "source_type": Field(sc.SOURCE_TYPE, "source_type"),
     "action": Field(sc.ACTION, "action"),
     "outcome": Field(sc.OUTCOME, "outcome"),
-    "record_id": Field(sc.RECORD_ID, "record_id", quick=True),
-    "tenant": Field(sc.TENANT, "text", quick=True),
-    "session": Field(sc.SESSION_ID, "text", quick=True),
-    "request_id": Field(sc.REQUEST_ID, "text", quick=True),
-    "user_agent": Field(sc.USER_AGENT, "text", quick=True),
-    "reason": Field(sc.REASON, "text", quick=True),
+    "record_id": Field(sc.RECORD_ID, "record_id"),
+    "tenant": Field(sc.TENANT, "text"),
+    "session": Field(sc.SESSION_ID, "text"),
+    "request_id": Field(sc.REQUEST_ID, "text"),
+    "user_agent": Field(sc.USER_AGENT, "text"),
+    "reason": Field(sc.REASON, "text"),
     "severity": Field(sc.SEVERITY_TEXT, "severity"),
     EVENT_NAME: Field(EVENT_NAME, "event_name"),
     BODY: Field(BODY, "body"),

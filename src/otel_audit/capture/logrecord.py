@@ -25,7 +25,8 @@ CARRIED: Final = "otel_audit_context"
 _STRUCTLOG: Final = frozenset({"_logger", "_name"})
 """What structlog's ``wrap_for_formatter`` sets on a record whose message is an event dictionary."""
 
-_CREATED_MAX: Final = 2**63 / 1e9
+CREATED_MAX: Final = 2**63 / 1e9
+"""The largest time in seconds that nanoseconds in 64 bits can hold."""
 
 
 def read(record: logging.LogRecord, apart: Collection[str], include: Collection[str]) -> Draft:
@@ -101,7 +102,7 @@ def message_of(record: logging.LogRecord) -> tuple[Any, bool, Any]:
 
 def created_ns(created: Any) -> int:
     """``LogRecord.created`` in nanoseconds; 0 where it is no time."""
-    if isinstance(created, (int, float)) and 0 < created < _CREATED_MAX:
+    if isinstance(created, (int, float)) and 0 < created < CREATED_MAX:
         return int(created * 1e9)
     return 0
 

@@ -26,49 +26,52 @@ _PROXY: Final = "_proxy_to_logger"
 _KEYWORDS: Final = "event_kw"
 
 
-class _Seen(threading.local):
-    """What this thread journaled last.
+_THREADS_MAX: Final = 10_000
+
+_last: dict[Any, tuple[object, ...]] = {}
+"""Thread that logged → ``relativeCreated`` of the last ``LogRecord`` journaled of it, and the providers that did so."""
+
+
+class _Call(threading.local):
+    """The structlog call of this thread whose event was journaled last.
 
     Attributes:
-        stamp: ``relativeCreated`` of the last ``LogRecord``.
-        providers: those that journaled it.
-        call: the keyword mapping of the last structlog call.
-        call_providers: those that journaled its event.
+        keywords: the keyword mapping of the call.
+        providers: those that journaled its event.
     """
 
-    stamp: object = None
+    keywords: object = None
     providers: tuple[object, ...] = ()
-    call: object = None
-    call_providers: tuple[object, ...] = ()
 
 
-_seen = _Seen()
+_call = _Call()
 
 
 def is_journaled(record: logging.LogRecord, provider: object) -> bool:
     """Whether the provider has journaled this ``LogRecord``, or the structlog event that it was made from."""
-    seen = _seen
-    if seen.stamp is record.relativeCreated and provider in seen.providers:
+    last = _last.get(record.thread)
+    if last is not None and last[0] is record.relativeCreated and provider in last:
         return True
-    return seen.call is not None and provider in _providers_of_call(record)
+    return _call.keywords is not None and provider in _providers_of_call(record)
 
 
 def journaled_by(record: logging.LogRecord) -> tuple[object, ...]:
     """Every provider of which :func:`is_journaled` is true."""
-    seen = _seen
-    providers = seen.providers if seen.stamp is record.relativeCreated else ()
-    return (*providers, *(_providers_of_call(record) if seen.call is not None else ()))
+    last = _last.get(record.thread)
+    providers = last[1:] if last is not None and last[0] is record.relativeCreated else ()
+    return (*providers, *(_providers_of_call(record) if _call.keywords is not None else ()))
 
 
 def mark_record(record: logging.LogRecord, provider: object) -> None:
     """The provider has journaled this ``LogRecord``."""
-    seen = _seen
     stamp = record.relativeCreated
-    if seen.stamp is stamp:
-        seen.providers = (*seen.providers, provider)
-    else:
-        seen.providers = (provider,)
-        seen.stamp = stamp
+    last = _last.get(record.thread)
+    if last is None or last[0] is not stamp:
+        if len(_last) >= _THREADS_MAX:
+            _last.clear()
+        _last[record.thread] = (stamp, provider)
+    elif provider not in last:
+        _last[record.thread] = (*last, provider)
 
 
 def mark_call(provider: object) -> None:
@@ -78,14 +81,14 @@ def mark_call(provider: object) -> None:
         if frame.f_code.co_filename == _LOG.co_filename:
             return  # a formatter runs the processor: the event is a LogRecord's, not that of a call further out
         frame = frame.f_back
-    call = _keywords(frame)
-    if call is None:
+    keywords = _keywords(frame)
+    if keywords is None:
         return
-    if _seen.call is call:
-        _seen.call_providers = (*_seen.call_providers, provider)
+    if _call.keywords is keywords:
+        _call.providers = (*_call.providers, provider)
     else:
-        _seen.call = call
-        _seen.call_providers = (provider,)
+        _call.keywords = keywords
+        _call.providers = (provider,)
 
 
 def _providers_of_call(record: logging.LogRecord) -> tuple[object, ...]:
@@ -95,12 +98,12 @@ def _providers_of_call(record: logging.LogRecord) -> tuple[object, ...]:
         frame = frame.f_back
     while frame is not None and frame.f_code.co_filename == _LOG.co_filename:
         frame = frame.f_back
-    if _keywords(frame) is _seen.call:
-        return _seen.call_providers
-    while frame is not None and _keywords(frame) is not _seen.call:
+    if _keywords(frame) is _call.keywords:
+        return _call.providers
+    while frame is not None and _keywords(frame) is not _call.keywords:
         frame = frame.f_back
     if frame is None:
-        _seen.call = None  # it has returned: no need to look again
+        _call.keywords = None  # it has returned: no need to look again
     return ()
 
 

@@ -63,7 +63,7 @@ def install_level() -> int:
 
 
 def attach(logger: str | logging.Logger, level: int | str = logging.INFO) -> AuditHandler:
-    """Give a logger an ``AuditHandler`` of the process-wide provider, unless it has one, and see that it takes ``level``.
+    """Give a logger an ``AuditHandler`` of the process-wide provider, unless it has one; see that it takes ``level``.
 
     Args:
         logger: its name, or itself; ``"root"`` or ``""`` is the root.
@@ -221,22 +221,29 @@ class AuditHandler(logging.Handler):
 
     def _quick(self, record: logging.LogRecord, origin: dict[str, Any], default_event_name: str) -> AuditRecord | None:
         """The record, where it is a plain one."""
-        message = record.msg
-        if message.__class__ is not str or record.args or record.exc_info or record.exc_text or record.stack_info:
+        state = record.__dict__
+        message = state["msg"]
+        if (
+            message.__class__ is not str
+            or state["args"]
+            or state["exc_info"]
+            or state["exc_text"]
+            or state["stack_info"]
+        ):
             return None
-        read = self._shapes.read(record.__dict__, message, default_event_name, context.current())
+        created = record.created
+        if created.__class__ is not float or not 0.0 < created < logrecord.CREATED_MAX:
+            return None
+        read = self._shapes.read(state, message, default_event_name, context.current())
         if read is None:
             return None
         event_name, body, attributes = read
         attributes.update(origin)
         if self._include:
             attributes.update(logrecord.surroundings(record, self._include))
-        timestamp_ns = logrecord.created_ns(record.created)
-        if not timestamp_ns:
-            return None
         trace_id, span_id = context.current_trace()
         return AuditRecord.from_attributes(
-            event_name, attributes, timestamp_ns=timestamp_ns, body=body, trace_id=trace_id, span_id=span_id
+            event_name, attributes, timestamp_ns=int(created * 1e9), body=body, trace_id=trace_id, span_id=span_id
         )
 
     def _careful(self, record: logging.LogRecord, default_event_name: str, *, strict: bool = False) -> AuditRecord:

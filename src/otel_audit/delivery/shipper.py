@@ -53,6 +53,10 @@ class Shipper:
         destination: where they go.
         adopt: ship what dead processes left.
         for_living: also ship for living processes (a sidecar).
+
+    Attributes:
+        state: how the destination is doing.
+        delivered, dead_lettered: records that this shipper has settled since it began, over all streams.
     """
 
     def __init__(
@@ -67,6 +71,8 @@ class Shipper:
 
     def _reset(self) -> None:
         self.state = DestinationState()
+        self.delivered = 0
+        self.dead_lettered = 0
         self._shipments: dict[str, Shipment] = {}
         self._finished: dict[str, Cursor] = {}
         self._unreadable: set[str] = set()
@@ -77,6 +83,7 @@ class Shipper:
         self._exporter: AuditRecordExporter | None = None
         self._writer_lock = lock_directory(self._journal.layout, self.destination.name)
         self._scanned_s = float("-inf")
+        self._looked = False
         self._not_before_s = 0.0
         self._failing_since_s = 0.0
         self._said_s = float("-inf")
@@ -150,8 +157,8 @@ class Shipper:
 
     @property
     def looked(self) -> bool:
-        """Whether it has looked for streams since it began."""
-        return self._scanned_s > 0
+        """Whether it has looked for streams since it began: what it found is in ``unfinished()``."""
+        return self._looked
 
     def unfinished(self) -> list[StreamDirectory]:
         """Streams of other processes that it ships and has not finished."""
@@ -211,7 +218,10 @@ class Shipper:
             _log.exception("destination %s: the exporter failed unexpectedly", self.destination.name)
             self._failed("blocked", BlockedExportError(f"{type(error).__name__}: {error}"))
             return False
-        self.state.state = "delivering" if moved else "idle"
+        if moved:
+            self.state.state = "delivering"
+        elif not self._stopping:  # it has everything that is there: what failed before does not matter any more
+            self.state = DestinationState(last_success_ns=self.state.last_success_ns)
         return moved > 0
 
     def _serve(self, shipment: Shipment) -> int:
@@ -222,9 +232,12 @@ class Shipper:
         final = ended and shipment.stream.owner_state() == DEAD
         exporter = self._get_exporter()
         failures = self.state.failures
+        before = shipment.cursor
         try:
             count = shipment.ship(exporter, final=final, end=None if final else end)
         finally:
+            self.delivered += shipment.cursor.delivered - before.delivered
+            self.dead_lettered += shipment.cursor.dead_lettered - before.dead_lettered
             for wake in list(self._settled_listeners.values()):
                 wake.set()
         if count:
@@ -262,6 +275,7 @@ class Shipper:
         self._scanned_s = now
         single_writer = self._get_exporter().single_writer
         if single_writer and not self._writer_lock.acquire():
+            self._looked = True
             return
         streams = list_streams(self._journal.layout)
         present = {stream.stream_id for stream in streams}
@@ -287,6 +301,7 @@ class Shipper:
                 continue
             if shipment is not None:
                 self._shipments[key] = shipment
+        self._looked = True
 
     # -- success and failure ---------------------------------------------------------------------------
 
@@ -331,8 +346,24 @@ class Shipper:
             )
 
 
-def drain(shipper: Shipper, *, timeout_s: float, on_progress: Callable[[], None] = lambda: None) -> bool:
-    """Run a shipper in the calling thread until nothing is left, or time is up; whether nothing is left."""
+def drain(
+    shipper: Shipper,
+    *,
+    timeout_s: float,
+    on_progress: Callable[[], None] = lambda: None,
+    give_up: Callable[[], bool] = lambda: False,
+) -> bool:
+    """Run a shipper in the calling thread until nothing is left, time is up or the caller gives up.
+
+    Args:
+        shipper: not started; the caller closes it.
+        timeout_s: how long at most, in seconds.
+        on_progress: called after each round that moved something.
+        give_up: asked after each round that failed or has to wait.
+
+    Returns:
+        Whether nothing is left.
+    """
     deadline = time.monotonic() + timeout_s
     enter_own_thread()
     try:
@@ -341,6 +372,8 @@ def drain(shipper: Shipper, *, timeout_s: float, on_progress: Callable[[], None]
                 on_progress()
             elif shipper.state.failures == 0:
                 return True
+            elif give_up():
+                return False
             else:
                 time.sleep(0.05)
         return False

@@ -44,14 +44,14 @@ EXPORTERS: Final[Mapping[str, tuple[str, str]]] = {
 """Type of a destination → module in this folder, class."""
 
 
-def exporter_class(type: str) -> type[ConfigurableExporter]:  # noqa: A002 - the key in a destination's options
+def exporter_class(type_name: str) -> type[ConfigurableExporter]:
     """The class for a destination's type.
 
     Raises:
         ConfigurationError: there is no such type; suggests the nearest.
     """
-    if type not in EXPORTERS:
-        raise ConfigurationError(f"there is no destination type {type!r}; {suggestion(type, EXPORTERS)}")
-    module, name = EXPORTERS[type]
+    if type_name not in EXPORTERS:
+        raise ConfigurationError(f"there is no destination type {type_name!r}; {suggestion(type_name, EXPORTERS)}")
+    module, name = EXPORTERS[type_name]
     found: type[ConfigurableExporter] = getattr(importlib.import_module(f".{module}", __name__), name)
     return found

@@ -40,7 +40,7 @@ _REPAIRS: Final = {
     407: "a proxy wants credentials; check HTTP_PROXY, HTTPS_PROXY and NO_PROXY",
     415: "the receiver does not take this format or compression; check that the URL is that of the right receiver",
     431: "the receiver finds the headers too large; check the headers that this destination is given",
-    500: "the receiver failed and does not say that it will pass; see its log (a Collector: a permanent error behind it)",
+    500: "the receiver failed and does not say that it will pass; see its log (a Collector means a permanent error)",
 }
 _REQUEST_IDS: Final = (
     "x-request-id", "request-id", "x-correlation-id", "x-amzn-requestid", "x-amz-request-id", "x-ms-request-id",
@@ -224,10 +224,6 @@ def error_of_failure(error: Exception, who: str, timeout_s: float) -> ExportErro
         return _protocol_error(error, who)
     if isinstance(error, httpx.ProxyError):
         return _proxy_error(error, who)
-    if isinstance(error, OSError):
-        name = f" {error.filename}" if isinstance(error.filename, str) else ""
-        text = f"{who}: cannot read{name}: {error.strerror or type(error).__name__}"
-        return BlockedExportError(text, repair="check the files of the certificates and of the key")
     # The text of other errors may show a header, and so a credential.
     return BlockedExportError(
         f"{who}: the request could not be made: {type(error).__name__}",

@@ -107,7 +107,7 @@ def parse_status(body: bytes) -> str:
         ValueError: it is not one.
     """
     from google.protobuf.message import DecodeError  # noqa: PLC0415 - heavy
-    from google.rpc import status_pb2  # type: ignore[import-untyped]  # noqa: PLC0415 - heavy
+    from google.rpc import status_pb2  # noqa: PLC0415 - heavy
 
     try:
         return str(status_pb2.Status.FromString(body).message)

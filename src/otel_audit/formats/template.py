@@ -17,12 +17,14 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from ..batch import RecordBatch, StoredRecord
 from ..errors import ConfigurationError
-from .jsonl import MEMBERS, as_plain, parse_rfc3339
+from .jsonl import MEMBERS, parse_rfc3339
 
-Render: TypeAlias = Callable[[StoredRecord, RecordBatch], Any]
-"""A record and its batch to something that can be written as JSON."""
+Facts: TypeAlias = Mapping[str, Any]
+"""The members of a plain line, as ``jsonl.as_plain`` gives them."""
+
+Fill: TypeAlias = Callable[[Facts], Any]
+"""From the facts of a record to something that can be written as JSON."""
 
 _PLACEHOLDER: Final = re.compile(r"\{\{\s*([^{}]*?)\s*\}\}")
 _NUMBERS: Final[Mapping[str, Callable[[int], Any]]] = {
@@ -31,12 +33,9 @@ _NUMBERS: Final[Mapping[str, Callable[[int], Any]]] = {
     "timestamp_s": lambda ns: ns / 1_000_000_000,
 }
 
-_Facts: TypeAlias = Mapping[str, Any]
-_Node: TypeAlias = Callable[[_Facts], Any]
 
-
-def compile_template(template: Any, where: str) -> Render:
-    """The function that fills a template from a record.
+def compile_template(template: Any, where: str) -> Fill:
+    """The function that fills a template.
 
     Args:
         template: mappings, lists, strings, numbers, booleans and ``None``.
@@ -45,29 +44,24 @@ def compile_template(template: Any, where: str) -> Render:
     Raises:
         ConfigurationError: something in it is not JSON, or a placeholder is not closed or empty; says where.
     """
-    node = _node(template, where)
-    return lambda record, batch: node(as_plain(record, batch))
-
-
-def _node(template: Any, where: str) -> _Node:
     if isinstance(template, str):
         return _string(template, where)
     if isinstance(template, Mapping):
-        members: dict[str, _Node] = {}
+        members: dict[str, Fill] = {}
         for key, value in template.items():
             if not isinstance(key, str) or "{{" in key:
                 raise ConfigurationError(f"{where}: a key must be a string without placeholders (got {key!r})")
-            members[key] = _node(value, f"{where}.{key}")
+            members[key] = compile_template(value, f"{where}.{key}")
         return lambda facts: {key: member(facts) for key, member in members.items()}
     if isinstance(template, (list, tuple)):
-        items = [_node(value, f"{where}[{index}]") for index, value in enumerate(template)]
+        items = [compile_template(value, f"{where}[{index}]") for index, value in enumerate(template)]
         return lambda facts: [item(facts) for item in items]
     if template is None or isinstance(template, (bool, int, float)):
         return lambda _: template
     raise ConfigurationError(f"{where}: must be something that JSON can hold (got {type(template).__name__})")
 
 
-def _string(text: str, where: str) -> _Node:
+def _string(text: str, where: str) -> Fill:
     """A literal, one placeholder, or a text with placeholders in it."""
     pieces = _PLACEHOLDER.split(text)
     literals, names = pieces[0::2], pieces[1::2]
@@ -79,14 +73,14 @@ def _string(text: str, where: str) -> _Node:
     if literals == ["", ""]:
         return fetch[0]
 
-    def fill(facts: _Facts) -> str:
+    def fill(facts: Facts) -> str:
         filled = [_text(value(facts)) for value in fetch]
         return "".join(piece for pair in zip(literals, [*filled, ""], strict=True) for piece in pair)
 
     return fill
 
 
-def _fetch(name: str) -> _Node:
+def _fetch(name: str) -> Fill:
     if name in MEMBERS:
         return lambda facts: facts[name]
     if name in _NUMBERS:

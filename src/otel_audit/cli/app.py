@@ -1,0 +1,86 @@
+"""The commands together, and what becomes of a mistake: one line on stderr and an exit code, never a traceback."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any, Final
+
+import typer
+
+from .._version import __version__
+from ..errors import AuditError, ConfigurationError
+from .destination import destinations
+from .output import ATTENTION, FINE, WRONG, say
+from .ship import ship
+from .status import status
+from .tail import tail
+
+NAME: Final = "otel-audit"
+
+# What a wrong option or argument raises; typer exports only its subclass.
+_UsageError: Final[Any] = typer.BadParameter.__mro__[1]
+
+app = typer.Typer(
+    name=NAME,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
+    help="Audit logging that loses nothing: look at a journal, follow it, deliver what is left in it.\n\n"
+    "Exit codes: 0, all is well; 1, something needs attention; 2, wrong usage or configuration.",
+)
+
+
+def _show_version(value: bool) -> None:  # noqa: FBT001 - typer calls it so
+    if value:
+        sys.stdout.write(f"{NAME} {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Say the version and end.")
+    ] = False,
+) -> None:
+    """What stands before the command."""
+
+
+app.command()(status)
+app.command()(tail)
+app.command()(ship)
+app.add_typer(destinations)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command; the exit code.  Mistakes of the user are one line on stderr."""
+    command = typer.main.get_command(app)
+    try:
+        code = command.main(args=list(arguments) or ["--help"], prog_name=NAME, standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read stdout has gone (`otel-audit tail | head`).  Nothing more can be said there, nor at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FINE
+    except (typer.Abort, KeyboardInterrupt):
+        say("stopped, nothing was changed" if sys.exc_info()[0] is typer.Abort else "stopped")
+        return ATTENTION
+    except _UsageError as error:
+        say(_one_line(error.format_message()))
+        return WRONG
+    except ConfigurationError as error:
+        say(_one_line(str(error)))
+        return WRONG
+    except AuditError as error:
+        say(_one_line(str(error)))
+        return ATTENTION
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        say(_one_line(f"{where}{error.strerror or error}"))
+        return WRONG
+    return code if isinstance(code, int) else FINE
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,57 @@
+"""Which journal a command is about: the rule of ``configure()``, and nothing is made that is not there."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import ConfigurationError
+from ..journal.layout import Layout
+from ..settings import load_settings
+
+JournalOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--journal", metavar="DIR", help="The journal; else OTEL_AUDIT_JOURNAL, else that of the service.",
+        show_default=False,
+    ),
+]  # fmt: skip
+ServiceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--service", metavar="NAME", help="Whose journal, where no directory is given; else OTEL_SERVICE_NAME.",
+        show_default=False,
+    ),
+]  # fmt: skip
+JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON on stdout, and nothing else there.")]
+
+
+def find_journal(journal: Path | None, service: str | None) -> Layout:
+    """The journal that is meant.
+
+    Raises:
+        ConfigurationError: there is none, or the configuration is wrong.
+    """
+    settings = load_settings({"journal": journal, "service_name": service, "destinations": {}})
+    return existing_layout(settings.journal)
+
+
+def existing_layout(root: Path) -> Layout:
+    """A journal that is there, with the permissions and the group that it was made with.
+
+    Raises:
+        ConfigurationError: there is none.
+    """
+    try:
+        info = os.stat(root / "streams")  # noqa: PTH116 - Path.stat is the same
+    except (FileNotFoundError, NotADirectoryError):
+        what = "is no journal" if root.exists() else "does not exist"
+        raise ConfigurationError(
+            f"journal: {root} {what}; name it with --journal or OTEL_AUDIT_JOURNAL, or the service with --service"
+        ) from None
+    mode = stat.S_IMODE(info.st_mode) & 0o666 | 0o600
+    return Layout(root, mode, info.st_gid if info.st_gid != os.getegid() else None)
