@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, TypeVar, cast
 
@@ -22,6 +23,11 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 _EMPTY: Mapping[str, Any] = {}
 _current: ContextVar[Mapping[str, Any]] = ContextVar("otel_audit_context", default=_EMPTY)
+_entered: ContextVar[tuple[tuple[audit_context, Mapping[str, Any]], ...]] = ContextVar("otel_audit_entered", default=())
+"""The blocks that are open, each with the facts that held outside it.
+
+One variable for all blocks: a context keeps every variable that was ever set in it for as long as it lives.
+"""
 
 _GROUPS = {
     sc.ACTOR_ID: (sc.ACTOR_TYPE,),
@@ -61,19 +67,27 @@ class audit_context:  # noqa: N801 - a context manager and decorator, named like
             actor=actor, target=target, source=source, tenant=tenant, session=session, request_id=request_id,
             user_agent=user_agent, reason=reason, attributes=attributes,
         )  # fmt: skip
-        self._tokens: ContextVar[tuple[Token[Mapping[str, Any]], ...]] = ContextVar("otel_audit_tokens", default=())
 
     def __enter__(self) -> audit_context:
-        token = _current.set(with_context(self._facts))
-        self._tokens.set((*self._tokens.get(), token))
+        before = _current.get()
+        _entered.set((*_entered.get(), (self, before)))
+        _current.set(with_context(self._facts, before))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        *rest, token = self._tokens.get()
-        self._tokens.set(tuple(rest))
-        _current.reset(token)
+        """Go back to the facts that held outside.
+
+        In another context than the one that was entered (a generator that is finished by another task), there is
+        nothing to go back to, and nothing happens.
+        """
+        entered = _entered.get()
+        for index in range(len(entered) - 1, -1, -1):
+            if entered[index][0] is self:
+                _entered.set(entered[:index])
+                _current.set(entered[index][1])
+                return
 
     async def __aenter__(self) -> audit_context:
         return self.__enter__()
@@ -162,3 +176,12 @@ def leave_own_thread() -> None:
 def in_own_thread() -> bool:
     """Whether the caller runs on a thread of ours."""
     return threading.get_ident() in _own_threads
+
+
+def _after_fork_in_child() -> None:
+    """Only the forking thread lives on in a child; the identifiers of the others are soon used by threads of the user."""
+    _own_threads.intersection_update({threading.get_ident()})
+
+
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=_after_fork_in_child)

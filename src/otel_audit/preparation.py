@@ -13,19 +13,20 @@ from .errors import InvalidRecordError
 from .record import AuditRecord
 from .rules import FUTURE_NS_MAX, ID_LENGTH_MAX, SIZE_BYTES_MAX
 
+_TAG_BYTES: Final = len('{"stringValue":""}')
+
 _FREE_BYTES_MIN: Final = 256
 """To how many bytes a free attribute is cut at most; if that is not enough, whole attributes are left out."""
 
 _BODY_BYTES_MIN: Final = 4096
 """The same for the body."""
 
-_ACTOR_BYTES_MIN: Final = 6 * ID_LENGTH_MAX
+_ACTOR_BYTES_MIN: Final = 6 * ID_LENGTH_MAX + _TAG_BYTES
 """The same for the actor's attributes: one that keeps its rule is not cut, whatever characters it is made of."""
 
 _LAST_BYTES_MIN: Final = 64
 """The same for body and actor, when nothing else is left."""
 
-_TAG_BYTES: Final = len('{"stringValue":}')
 
 _NEVER_CUT: Final = (sc.RECORD_ID, sc.ACTION, sc.OUTCOME)
 _CUT_LAST: Final = (sc.ACTOR_ID, sc.ACTOR_TYPE)
@@ -164,7 +165,7 @@ class _Cut:
         low, high = 0, min(len(self.text), room)
         while low < high:
             middle = (low + high + 1) // 2
-            if len(_quoted(self.text[:middle]).encode()) + _TAG_BYTES <= room:
+            if len(_quoted(self.text[:middle]).encode()) + _TAG_BYTES - 2 <= room:
                 low = middle
             else:
                 high = middle - 1
@@ -243,6 +244,8 @@ class _Cutter:
     def _cut(self, level: int, kept: int, last: bool = False) -> tuple[tuple[bytes, bytes], int]:
         """With every value cut to ``level`` bytes and the first ``kept`` free attributes; and how much is too much."""
         marks: list[str] = []
+        if kept < len(self._free):
+            add_mark(marks, "attributes", f"{kept} of {len(self._free)} kept")
         body_room, actor_room = (_LAST_BYTES_MIN,) * 2 if last else (_BODY_BYTES_MIN, _ACTOR_BYTES_MIN)
         self._draft.body = self._body.to(max(level, body_room) if not last else body_room, "body", marks)
         attributes = dict(self._fixed)
@@ -251,8 +254,6 @@ class _Cutter:
             if name in _CUT_LAST:
                 room = actor_room if last else max(level, actor_room)
             attributes[name] = self._cuts[name].to(room, f"attributes.{name}", marks)
-        if kept < len(self._free):
-            add_mark(marks, "attributes", f"{kept} of {len(self._free)} kept")
         for name, before in self._lists.items():
             attributes[name] = _first_marks(before, level)
         _put_marks(attributes, sc.TRUNCATED, marks)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import re
 import time
 from hashlib import sha256
 from typing import Final
 
 from .errors import InvalidRecordError
+from .preparation import prepare
 from .receipt import AuditReceipt
+from .record import AuditRecord
 
 REMEMBERED_MAX: Final = 10_000
 _PATIENCE_S: Final = 5.0
-_VARYING: Final = re.compile(rb'"(?:observed_timestamp|timestamp|trace_id|span_id)":"[0-9a-f]+"')
 
 
 class _Claim:
@@ -31,29 +31,29 @@ class ChosenIds:
     def __init__(self) -> None:
         self._claims: dict[str, _Claim] = {}
 
-    def claim(self, record_id: str, head: bytes, tail: bytes) -> AuditReceipt | None:
-        """Claim an id for a record; the receipt of the first ``emit`` where there was one, else ``None``: go on.
+    def claim(self, record: AuditRecord) -> AuditReceipt | None:
+        """Claim a record's id for it; the receipt of the first ``emit`` where there was one, else ``None``: go on.
 
-        Times and trace may differ between the tries; anything else makes it another record.
+        Where another thread is just emitting the same record, its receipt is waited for.
 
         Raises:
             InvalidRecordError: the id was used for another record.
         """
-        mine = _Claim(sha256(_VARYING.sub(b"", head + b"\n" + tail)).digest())
+        mine = _Claim(fingerprint(record))
         deadline = time.monotonic() + _PATIENCE_S
         while True:
-            first = self._claims.setdefault(record_id, mine)
+            first = self._claims.setdefault(record.record_id, mine)
             if first is mine:
                 if len(self._claims) > REMEMBERED_MAX:
                     self._forget_oldest()
                 return None
             if first.fingerprint != mine.fingerprint:
-                raise InvalidRecordError("record_id", "was used before for a different record", record_id)
+                raise InvalidRecordError("record_id", "was used before for a different record", record.record_id)
             if first.receipt is not None:
                 return first.receipt
             if time.monotonic() > deadline:
                 return None
-            time.sleep(0.001)  # another thread is at it
+            time.sleep(0.001)
 
     def settle(self, record_id: str, receipt: AuditReceipt | None) -> None:
         """The receipt of a claimed id; ``None``: the emit failed, the id is free again."""
@@ -69,3 +69,10 @@ class ChosenIds:
             self._claims.pop(next(iter(self._claims)), None)
         except (StopIteration, RuntimeError):  # another thread was quicker
             return
+
+
+def fingerprint(record: AuditRecord) -> bytes:
+    """Tells records apart by what the caller said of them: times and trace may differ between two tries."""
+    timeless = AuditRecord.from_attributes(record.event_name, record.attributes, timestamp_ns=1, body=record.body)
+    head, tail = prepare(timeless, 1)
+    return sha256(head + b"\n" + tail).digest()

@@ -10,13 +10,15 @@ import ipaddress
 import re
 import time
 import types
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import date, datetime, timedelta, timezone
 from datetime import time as clock
 from decimal import Decimal
 from fractions import Fraction
+from numbers import Integral, Real
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 from unittest.mock import MagicMock
 from uuid import UUID
 
@@ -146,8 +148,6 @@ class Part:
         return 0.5
 
 
-from numbers import Integral, Real  # noqa: E402
-
 Integral.register(Whole)
 Real.register(Part)
 
@@ -235,14 +235,15 @@ EXAMPLES: list[tuple[Any, Any, list[str]]] = [
     (types.MappingProxyType({"a": 1}), {"a": 1}, ["mapping to map"]),
     (collections.OrderedDict(a=1), {"a": 1}, ["mapping to map"]),
     (Items(), {"a": 1, "2": "b"}, ["mapping to map", "key to string"]),
-    ({1: "a", None: "b", b"k": "c", (1, 2): "d"}, {"1": "a", "None": "b", "b'k'": "c", "(1, 2)": "d"}, ["key to string"] * 4),
+    ({1: "a", None: "b", b"k": "c"}, {"1": "a", "None": "b", "b'k'": "c"}, ["key to string"] * 3),
+    ({(1, 2): "d"}, {"(1, 2)": "d"}, ["key to string"]),
     ({Color.RED: 1, Name("k"): 2}, {"red": 1, "k": 2}, ["key to string"]),
     ({"\ud800": 1}, {"\\ud800": 1}, ["key to string"]),
     ({1: "a", "1": "b", "1#2": "c", 1.5: "d", "1.5": "e"}, {"1": "b", "1#2": "c", "1#3": "a", "1.5": "e", "1.5#2": "d"},
      ["key to string"] * 2),
     ({3, 10, 2}, [2, 3, 10], ["set to sorted list"]),
     (frozenset({"b", "a"}), ["a", "b"], ["set to sorted list"]),
-    ({1, "a", None}, [1, None, "a"], ["set to sorted list"]),
+    ({1, "a", None}, [None, 1, "a"], ["set to sorted list"]),
     ({"b": 1, "a": 2}.keys(), ["a", "b"], ["set to sorted list"]),
     (range(3), [0, 1, 2], ["sequence to list"]),
     (collections.deque([1]), [1], ["sequence to list"]),
@@ -263,9 +264,12 @@ def rules_of(marks: list[str]) -> list[str]:
     return [re.sub("first [0-9]+", "first N", rule) for rule in rules]
 
 
-@pytest.mark.parametrize(("value", "expected", "rules"), EXAMPLES, ids=lambda value: repr(value)[:40])
-def test_row_of_the_table(value: Any, expected: Any, rules: list[str]) -> None:
+@pytest.mark.parametrize(
+    "index", range(len(EXAMPLES)), ids=[f"{type(row[0]).__name__}-{row[2][0]}" for row in EXAMPLES]
+)
+def test_row_of_the_table(index: int) -> None:
     """The value becomes what the table says, of exactly that type, and is marked so."""
+    value, expected, rules = EXAMPLES[index]
     plain, marks = converted(value)
     assert plain == expected
     assert repr(plain) == repr(expected) or isinstance(expected, dict)
@@ -554,7 +558,7 @@ class EndlessMapping(Mapping[Any, Any]):
         return 1
 
 
-class HostileSet(Set[int]):
+class HostileSet(AbstractSet[int]):
     def __contains__(self, item: object) -> bool:
         raise ZeroDivisionError
 
@@ -586,7 +590,7 @@ class HostileEnum(enum.Enum):
 
 
 class BadModel:
-    model_fields: Any = {}
+    model_fields: ClassVar[Any] = {}
 
     def model_dump(self) -> Any:
         raise ZeroDivisionError
@@ -600,7 +604,7 @@ class HostileError(Exception):
 class Selves:
     """Each reading gives another one."""
 
-    model_fields: Any = {}
+    model_fields: ClassVar[Any] = {}
 
     def model_dump(self) -> Any:
         return Selves()
@@ -627,9 +631,10 @@ HOSTILE: list[tuple[Any, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("value", "expected"), HOSTILE, ids=lambda value: type(value).__qualname__)
-def test_hostile_objects(value: Any, expected: Any) -> None:
+@pytest.mark.parametrize("index", range(len(HOSTILE)), ids=[type.__repr__(type(row[0])) for row in HOSTILE])
+def test_hostile_objects(index: int) -> None:
     """Objects that raise, or lie, become what can be said of them; those beside them stay whole."""
+    value, expected = HOSTILE[index]
     plain, marks = converted([1, value, {"k": value}])
     assert plain == [1, expected, {"k": expected}]
     assert marks

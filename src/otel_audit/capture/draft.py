@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import traceback
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Final
 
 from .. import semconv as sc
-from ..record import AuditRecord
+from ..record import AuditRecord, new_record_id
 from ..rules import is_event_name, severity_of
 from .fields import BODY, ORIGINAL_ARGUMENTS, ORIGINAL_MESSAGE, Reading, text_of
 
@@ -29,9 +30,11 @@ class Draft:
         facts: the context that holds for it; ``None``: the current one.
         trace_id, span_id: the trace that it belongs to.
         filled: after :meth:`record`: the mandatory attributes that were missing.
+        chosen_id: after :meth:`record`: whether its id is the caller's.
     """
 
     __slots__ = (
+        "chosen_id",
         "facts", "filled", "found", "given", "message", "misfits", "nameable", "severity", "span_id", "timestamp_ns",
         "trace_id",
     )  # fmt: skip
@@ -48,9 +51,10 @@ class Draft:
         self.trace_id = ""
         self.span_id = ""
         self.filled: list[str] = []
+        self.chosen_id = False
 
     def record(self, default_event_name: str = sc.EVENT_DEFAULT, *, strict: bool = False) -> AuditRecord:
-        """The record: complete but for its id, and right in all that can be judged here.
+        """The record: complete, and right in all that can be judged here.
 
         Raises:
             InvalidRecordError: ``strict``, and something is missing or breaks a rule.
@@ -69,6 +73,9 @@ class Draft:
         self._name_or_body(reading)
         event_name = reading.name_and_fill(default_event_name, self.facts)
         self.filled = reading.filled
+        self.chosen_id = sc.RECORD_ID in reading.attributes
+        if not self.chosen_id:
+            reading.attributes[sc.RECORD_ID] = new_record_id()
         return AuditRecord.from_attributes(
             event_name,
             reading.attributes,
@@ -125,22 +132,24 @@ def _format(error: BaseException, trace: TracebackType | None) -> str:
         return "".join(traceback.format_tb(trace)) + f"{type(error).__name__}: {text_of(error)}\n"
 
 
-_severities: dict[tuple[object, object], tuple[int, str]] = {}
+_severities: dict[object, tuple[int, str]] = {}
 
 
-def severity_of_level(number: Any, name: Any) -> tuple[int, str]:
-    """OpenTelemetry severity of a level of :mod:`logging`: by its name where that is known, else by its number."""
-    key = (number, name)
-    known = _severities.get(key)
+def severity_of_level(number: Any) -> tuple[int, str]:
+    """OpenTelemetry severity of a level of :mod:`logging`: by its name where that is known, else by its number.
+
+    The name is the registered one: formatters paint ``LogRecord.levelname``.
+    """
+    known = _severities.get(number)
     if known is None:
-        text = name if isinstance(name, str) else text_of(name)
+        text = str(logging.getLevelName(number)) if isinstance(number, int) else text_of(number)
         try:
             known = severity_of(text)[0], text
         except ValueError:
             known = _by_number(number), text
         if len(_severities) >= 1024:
             _severities.clear()
-        _severities[key] = known
+        _severities[number] = known
     return known
 
 

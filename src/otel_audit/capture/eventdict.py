@@ -23,7 +23,7 @@ MARKER: Final = "audit"
 """The key that selects an event.  A bool there is no attribute of the record."""
 
 _SECONDS_MAX: Final = 2**63 / 1e9
-_HIDDEN: Final = ("structlog.", "otel_audit.", "logging.")
+_HIDDEN: Final = ("structlog.", "logging.", __name__.partition(".")[0] + ".")
 
 
 def read(event: Mapping[str, Any]) -> Draft:
@@ -123,8 +123,18 @@ def _read_stack(event: Mapping[str, Any], draft: Draft) -> None:
     if isinstance(stack, str):
         draft.found[sc.CODE_STACKTRACE] = draft.given.pop("stack")
     elif event.get("stack_info"):
-        frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - the caller's stack is what was asked for
-        while frame is not None and (frame.f_globals.get("__name__", "") + ".").startswith(_HIDDEN):
-            frame = frame.f_back
         given = event["stack_info"]
-        draft.found[sc.CODE_STACKTRACE] = given if isinstance(given, str) else "".join(traceback.format_stack(frame))
+        draft.found[sc.CODE_STACKTRACE] = given if isinstance(given, str) else "".join(traceback.format_stack(caller()))
+
+
+def caller() -> FrameType | None:
+    """The frame that logs: the nearest outside structlog, :mod:`logging` and this package."""
+    calling = getattr(sys.modules.get("structlog.contextvars"), "_ASYNC_CALLING_STACK", None)
+    frame: FrameType | None = (
+        calling.get(None) if calling is not None else None
+    )  # a coroutine's, from its worker thread
+    if frame is None:
+        frame = sys._getframe(1)  # noqa: SLF001
+    while frame is not None and (frame.f_globals.get("__name__", "") + ".").startswith(_HIDDEN):
+        frame = frame.f_back
+    return frame

@@ -40,39 +40,56 @@ def read(record: logging.LogRecord, apart: Collection[str], include: Collection[
     state = record.__dict__
     carried: Mapping[str, Any] = state.get(CARRIED) or {}
     message, nameable, misfits = message_of(record)
-    if "message" in carried:
-        if not carried["nameable"]:
-            nameable = False
-        elif message is not carried["message"]:  # the queue's handler has made text of it, and added the traceback
-            message = carried["message"]
-        misfits = carried.get("misfits")
+    if carried:  # the queue's handler has made one text of the message, its arguments and the traceback
+        message, nameable, misfits = carried["message"], carried["nameable"], carried["misfits"]
     given = {name: value for name, value in state.items() if name not in apart}
     if isinstance(message, Mapping) and (state.keys() >= _STRUCTLOG or isinstance(message.get("event"), str)):
-        for name in _STRUCTLOG:
-            given.pop(name, None)
-        for name in given.keys() & message.keys():
-            given[sc.ORIGINAL_PREFIX + name] = given.pop(name)
-        draft = eventdict.read({**given, **message})
+        draft = _with_event(given, message)
     else:
         draft = Draft(given, message, nameable=nameable)
         draft.misfits = misfits
-    draft.severity = severity_of_level(record.levelno, record.levelname)
-    draft.found[sc.LOGGER_NAME] = record.name
-    draft.found.update(carried.get("exception") or exception_attributes(record.exc_info, record.exc_text))
+    _describe(record, draft)
+    if carried:
+        draft.found.update(carried["exception"])
+        draft.facts = carried["facts"]
+        draft.trace_id, draft.span_id = carried["trace"]
     stack = carried.get("stack") or record.stack_info
     if stack:
         draft.found[sc.CODE_STACKTRACE] = text_of(stack)
     draft.found.update(surroundings(record, include))
+    return draft
+
+
+def read_formatted(record: logging.LogRecord, event: Mapping[str, Any]) -> Draft:
+    """Read what a ``ProcessorFormatter`` gives to its processors: an event, and the record that it formats.
+
+    The event has the message and, from the record, only what the chain has copied; so its extras are added.
+    """
+    given = {name: value for name, value in record.__dict__.items() if name not in STANDARD and name != CARRIED}
+    draft = _with_event({name: value for name, value in given.items() if name not in event}, event)
+    _describe(record, draft)
+    return draft
+
+
+def _with_event(given: dict[str, Any], event: Mapping[str, Any]) -> Draft:
+    """An event, and the extras of the record that it came with."""
+    for name in _STRUCTLOG:
+        given.pop(name, None)
+    for name in given.keys() & event.keys():
+        given[sc.ORIGINAL_PREFIX + name] = given.pop(name)
+    return eventdict.read({**given, **event})
+
+
+def _describe(record: logging.LogRecord, draft: Draft) -> None:
+    """Add what the record says of itself."""
+    draft.severity = severity_of_level(record.levelno)
+    draft.found[sc.LOGGER_NAME] = record.name
+    draft.found.update(exception_attributes(record.exc_info, record.exc_text))
     if not draft.timestamp_ns:
         draft.timestamp_ns = created_ns(record.created)
         if not draft.timestamp_ns:
-            draft.found[sc.ORIGINAL_TIMESTAMP] = record.created
-    if carried:
-        draft.facts = carried["facts"]
-        draft.trace_id, draft.span_id = carried["trace"]
-    else:
-        draft.trace_id, draft.span_id = current_trace()
-    return draft
+            draft.found.setdefault(sc.ORIGINAL_TIMESTAMP, record.created)
+    draft.trace_id, draft.span_id = current_trace()
 
 
 def carry(record: logging.LogRecord) -> dict[str, Any]:

@@ -47,48 +47,62 @@ class _Call(threading.local):
 _call = _Call()
 
 
-def is_journaled(record: logging.LogRecord, provider: object) -> bool:
-    """Whether the provider has journaled this ``LogRecord``, or the structlog event that it was made from."""
+def claim(record: logging.LogRecord, provider: object) -> bool:
+    """Whether the provider has yet to journal this ``LogRecord``; from now on it has, unless :func:`release` is called.
+
+    Not where it has journaled the structlog event that the record was made from.
+    """
+    stamp = record.relativeCreated
     last = _last.get(record.thread)
-    if last is not None and last[0] is record.relativeCreated and provider in last:
-        return True
-    return _call.keywords is not None and provider in _providers_of_call(record)
+    if last is not None and last[0] is stamp:
+        if provider in last:
+            return False
+        _last[record.thread] = (*last, provider)
+    else:
+        if len(_last) >= _THREADS_MAX:
+            _last.clear()
+        _last[record.thread] = (stamp, provider)
+    return _call.keywords is None or provider not in _providers_of_call(record)
+
+
+def release(record: logging.LogRecord) -> None:
+    """Nobody has journaled this ``LogRecord`` after all."""
+    _last.pop(record.thread, None)
 
 
 def journaled_by(record: logging.LogRecord) -> tuple[object, ...]:
-    """Every provider of which :func:`is_journaled` is true."""
+    """Every provider that has journaled this ``LogRecord``, or the structlog event that it was made from."""
     last = _last.get(record.thread)
     providers = last[1:] if last is not None and last[0] is record.relativeCreated else ()
     return (*providers, *(_providers_of_call(record) if _call.keywords is not None else ()))
 
 
-def mark_record(record: logging.LogRecord, provider: object) -> None:
-    """The provider has journaled this ``LogRecord``."""
-    stamp = record.relativeCreated
-    last = _last.get(record.thread)
-    if last is None or last[0] is not stamp:
-        if len(_last) >= _THREADS_MAX:
-            _last.clear()
-        _last[record.thread] = (stamp, provider)
-    elif provider not in last:
-        _last[record.thread] = (*last, provider)
+def claim_call(provider: object) -> bool:
+    """Whether the provider has yet to journal the event of the structlog call in progress on this thread.
 
-
-def mark_call(provider: object) -> None:
-    """The provider has journaled the event of the structlog call that is in progress on this thread."""
+    From now on it has, unless :func:`release_call` is called.  Where there is no such call this cannot be told: true.
+    """
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - the one way to know the caller
     while frame is not None and frame.f_code.co_name != _PROXY:
         if frame.f_code.co_filename == _LOG.co_filename:
-            return  # a formatter runs the processor: the event is a LogRecord's, not that of a call further out
+            return True  # a formatter runs the processor: the event is a LogRecord's, not that of a call further out
         frame = frame.f_back
     keywords = _keywords(frame)
     if keywords is None:
-        return
-    if _call.keywords is keywords:
-        _call.providers = (*_call.providers, provider)
-    else:
+        return True
+    if _call.keywords is not keywords:
         _call.keywords = keywords
         _call.providers = (provider,)
+    elif provider in _call.providers:
+        return False
+    else:
+        _call.providers = (*_call.providers, provider)
+    return True
+
+
+def release_call() -> None:
+    """Nobody has journaled the event of the structlog call after all."""
+    _call.keywords = None
 
 
 def _providers_of_call(record: logging.LogRecord) -> tuple[object, ...]:

@@ -10,11 +10,12 @@ The function looks whether every value is plainly what its rule wants.  Where on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from .. import semconv as sc
 from ..context import with_context
+from ..record import new_record_id
 from ..rules import ID_LENGTH_MAX, is_action, is_event_name, name_facts
 from .fields import BODY, EVENT_NAME, FIELDS, address_type
 
@@ -23,32 +24,43 @@ SHAPES_MAX: Final = 1024
 
 _NAMES_MAX: Final = 4096
 
-_OURS: Final = ("audit.", sc.OWN_PREFIX, "exception.", "code.", "thread.", "process.")
+_OURS: Final = tuple(
+    name.partition(".")[0] + "."
+    for name in (sc.ACTION, sc.OWN_PREFIX, sc.EXCEPTION_TYPE, sc.CODE_FILE_PATH, sc.THREAD_ID, sc.PROCESS_PID)
+)
 """Free names that begin like this may be ones that a capture writes itself: read with care."""
 
 _ODD: Final = frozenset({BODY, sc.SEVERITY_TEXT, sc.ACTOR_TYPE, sc.SOURCE_TYPE})
 """What is given too seldom to be read quickly."""
 
-_Pick = Callable[[Mapping[str, Any]], dict[str, Any] | None]
+_Pick = Callable[..., dict[str, Any] | None]
+_Keys = tuple[Any, ...]
 
 
 class _Plan:
     """How the records of one shape are read.
 
     Attributes:
-        pick: attributes of a mapping of this shape; ``None`` where a value wants care.
-        event_name, action, outcome, source: whether it is given.
+        pick: from the mapping, action, outcome, record id and the values of the capture's own attributes to all
+            attributes (what is given twice is taken from the mapping); ``None`` where a value wants care.
+        event_name, actor, action, outcome, record_id, source: whether it is given.
     """
 
-    __slots__ = ("action", "event_name", "outcome", "pick", "source")
+    __slots__ = ("action", "actor", "event_name", "outcome", "pick", "record_id", "source")
 
     def __init__(self, names: Mapping[str, str], pick: _Pick) -> None:
         attributes = names.values()
         self.pick = pick
         self.event_name = EVENT_NAME in attributes
+        self.actor = sc.ACTOR_ID in attributes
         self.action = sc.ACTION in attributes
         self.outcome = sc.OUTCOME in attributes
+        self.record_id = sc.RECORD_ID in attributes
         self.source = sc.SOURCE_ID in attributes
+
+
+Quick = tuple[str, Any, dict[str, Any], bool]
+"""Event name, body, attributes, and whether the record's id is the caller's."""
 
 
 class Shapes:
@@ -56,14 +68,16 @@ class Shapes:
 
     Args:
         apart: names that are none of the record's attributes: the capture itself reads them.
+        own: names of the attributes that the capture adds.
         careful: names whose presence makes a record one to be read the careful way.
     """
 
-    def __init__(self, apart: Iterable[str], careful: Iterable[str] = ()) -> None:
+    def __init__(self, apart: Iterable[str], own: Iterable[str], careful: Iterable[str] = ()) -> None:
         self._apart = frozenset(apart)
+        self._own = tuple(own)
         self._careful = frozenset(careful)
-        self._plans: dict[tuple[Any, ...], _Plan | None] = {}
-        self._once: set[tuple[Any, ...]] = set()
+        self._plans: dict[_Keys, _Plan | None] = {}
+        self._once: set[_Keys] = set()
         self._events: dict[str, tuple[str, str]] = {}
         self._actions: set[str] = set()
 
@@ -71,70 +85,78 @@ class Shapes:
         return len(self._plans) + len(self._once)
 
     def read(
-        self, given: Mapping[str, Any], message: str, default_event_name: str, facts: Mapping[str, Any]
-    ) -> tuple[str, Any, dict[str, Any]] | None:
-        """Event name, body and attributes; ``None`` where the record wants care.
+        self, given: Mapping[str, Any], message: str, own: Iterable[Any], default: str, facts: Mapping[str, Any]
+    ) -> Quick | None:
+        """The record; ``None`` where it wants care.
 
         Args:
             given: names and values, those set apart among them.
             message: a string without ``%`` arguments.
-            default_event_name: where the message is none and no other is given.
+            own: values of the attributes that the capture adds.
+            default: the event name where the message is none and no other is given.
             facts: the context.
         """
-        key = tuple(given)
-        plan = self._plans.get(key) or self._learn(key)
+        keys = tuple(given)
+        plan = self._plans.get(keys) or self._learn(keys)
         if plan is None:
-            return None
-        attributes = plan.pick(given)
-        if attributes is None:
             return None
         body: Any = None
         event = message
         if plan.event_name:
-            event = attributes.pop(EVENT_NAME)
+            event = given[EVENT_NAME]
+            if event.__class__ is not str:
+                return None
             if event != message:
                 body = message
         known = self._events.get(event) or self._name(event)
         if known is None:
             if plan.event_name:
                 return None
-            event, body, known = default_event_name, message, name_facts(default_event_name)
+            event, body, known = default, message, name_facts(default)
+        action, outcome = known
+        if not (action or plan.action) or not (outcome or plan.outcome):
+            return None
+        record_id = None if plan.record_id else new_record_id()
+        attributes = plan.pick(given, action, outcome, record_id, *own)
+        if attributes is None or (plan.action and not self._is_action(attributes[sc.ACTION])):
+            return None
         if plan.source:
             attributes[sc.SOURCE_TYPE] = address_type(attributes[sc.SOURCE_ID])
         if facts:
+            if sc.ACTION in facts or sc.OUTCOME in facts or not (plan.actor or sc.ACTOR_ID in facts):
+                return None
             attributes = with_context(attributes, facts)
-        return (event, body, attributes) if self._is_complete(plan, known, attributes) else None
-
-    def _is_complete(self, plan: _Plan, known: tuple[str, str], attributes: dict[str, Any]) -> bool:
-        """Whether all that is mandatory is there, once what the event name says is added."""
-        if not plan.action:
-            if known[0]:
-                attributes.setdefault(sc.ACTION, known[0])
-            elif sc.ACTION not in attributes:
-                return False
-        elif attributes[sc.ACTION] not in self._actions and not self._is_action(attributes[sc.ACTION]):
-            return False
-        if not plan.outcome:
-            if known[1]:
-                attributes.setdefault(sc.OUTCOME, known[1])
-            elif sc.OUTCOME not in attributes:
-                return False
-        return sc.ACTOR_ID in attributes
-
-    def _learn(self, key: tuple[Any, ...]) -> _Plan | None:
-        """The plan of a shape; ``None`` at its first time, and where it always wants care."""
-        if key in self._plans:
+        elif not plan.actor:
             return None
-        if key not in self._once:
+        return event, body, attributes, plan.record_id
+
+    def _learn(self, keys: _Keys) -> _Plan | None:
+        """The plan of a shape; ``None`` at its first time, and where it always wants care."""
+        if keys in self._plans:
+            return None
+        if keys not in self._once:
             if len(self._once) >= SHAPES_MAX:
                 self._once.clear()
-            self._once.add(key)
+            self._once.add(keys)
             return None
-        self._once.discard(key)
+        self._once.discard(keys)
         if len(self._plans) >= SHAPES_MAX:
             self._plans.clear()
-        plan = self._plans[key] = None if not self._careful.isdisjoint(key) else _plan(key, self._apart)
+        plan = self._plans[keys] = self._plan(keys) if self._careful.isdisjoint(keys) else None
         return plan
+
+    def _plan(self, keys: _Keys) -> _Plan | None:
+        """The plan of a shape; ``None`` where its records always want care."""
+        names: dict[str, str] = {}
+        for name in keys:
+            if name in self._apart:
+                continue
+            if type(name) is not str or (name not in FIELDS and name.startswith(_OURS)):
+                return None
+            names[name] = FIELDS[name].attribute if name in FIELDS else name
+        if len(set(names.values())) < len(names) or not _ODD.isdisjoint(names.values()):
+            return None
+        return _Plan(names, _write_pick(names, self._own))
 
     def _name(self, event: str) -> tuple[str, str] | None:
         """What a new event name says; ``None`` where it is none."""
@@ -146,6 +168,8 @@ class Shapes:
         return known
 
     def _is_action(self, given: str) -> bool:
+        if given in self._actions:
+            return True
         if not is_action(given):
             return False
         if len(self._actions) >= _NAMES_MAX:
@@ -154,34 +178,25 @@ class Shapes:
         return True
 
 
-def _plan(key: tuple[Any, ...], apart: frozenset[str]) -> _Plan | None:
-    """The plan of a shape; ``None`` where its records always want care."""
-    names: dict[str, str] = {}
-    for name in key:
-        if name in apart:
-            continue
-        if type(name) is not str or (name not in FIELDS and name.startswith(_OURS)):
-            return None
-        names[name] = FIELDS[name].attribute if name in FIELDS else name
-    if len(set(names.values())) < len(names) or not _ODD.isdisjoint(names.values()):
-        return None
-    return _Plan(names, _write_pick(names))
-
-
-def _write_pick(names: Mapping[str, str]) -> _Pick:
-    """The function for a shape.
+def _write_pick(names: Mapping[str, str], own: Sequence[str]) -> _Pick:
+    """The function for a shape: one look at each value, and one dictionary that is made in its final size.
 
     Args:
         names: name in the mapping → name of the attribute.
+        own: names of the attributes that the capture adds.
     """
-    lines = ["def pick(given):"]
+    parameters = [f"own{number}" for number in range(len(own))]
+    lines = [f"def pick({', '.join(['given', 'action', 'outcome', 'record_id', *parameters])}):"]
     rules: list[str] = []
     lengths: list[str] = []
-    items = []
+    items = {sc.ACTION: "action", sc.OUTCOME: "outcome", sc.RECORD_ID: "record_id"}
+    if sc.ACTOR_ID in names.values():
+        items[sc.ACTOR_TYPE] = "'user'"
     for number, (name, attribute) in enumerate(names.items()):
         value = f"v{number}"
         lines.append(f" {value} = given[{name!r}]")
-        items.append(f"{attribute!r}: {value}")
+        if attribute != EVENT_NAME:
+            items[attribute] = value
         if name not in FIELDS:
             continue
         rules.append(f"{value}.__class__ is str")
@@ -194,9 +209,8 @@ def _write_pick(names: Mapping[str, str]) -> _Pick:
         rules.append(f"{' + '.join(lengths)} <= {ID_LENGTH_MAX}")
     if rules:
         lines.append(f" if not ({' and '.join(rules)}): return None")
-    if sc.ACTOR_ID in names.values():
-        items.append(f"{sc.ACTOR_TYPE!r}: 'user'")
-    lines.append(f" return {{{', '.join(items)}}}")
+    items.update(zip(own, parameters, strict=True))
+    lines.append(f" return {{{', '.join(f'{attribute!r}: {value}' for attribute, value in items.items())}}}")
     space: dict[str, Any] = {"str": str, "len": len, "outcomes": sc.OUTCOMES, "__builtins__": {}}
     exec("\n".join(lines), space)  # noqa: S102 - no value enters the source, and names only as literals
     pick: _Pick = space["pick"]

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import logging
 import sys
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
+from .. import default
 from .. import semconv as sc
 from ..errors import AuditError, ConfigurationError, InvalidRecordError, NotConfiguredError
+from ..provider import Durability
 from ..receipt import AuditReceipt
 from ..record import AuditRecord, new_record_id
+from ..settings import build_provider
+from . import reachability
 
 LOGGER: Final = logging.getLogger("otel_audit")
 """What this package has to say; records of it and of its children are never captured."""
@@ -47,7 +50,7 @@ class Provider(Protocol):
         self,
         record: AuditRecord,
         *,
-        durability: str | None = None,
+        durability: Durability | None = None,
         timeout_s: float | None = None,
         strict: bool | None = None,
         chosen_id: bool = False,
@@ -83,7 +86,7 @@ class Sink:
         *,
         on_error: OnError = "raise",
         strict: bool = False,
-        durability: str | None = None,
+        durability: Durability | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> None:
         if on_error not in ("raise", "stderr") and not callable(on_error):
@@ -95,7 +98,7 @@ class Sink:
         self.on_error = on_error
         self.strict = strict
         self.durability = durability
-        self._emit_strict = True if strict else None
+        self.emit_strict = True if strict else None
         self._given = provider
         self._options = dict(options or {})
         self._own: Provider | None = None
@@ -113,7 +116,7 @@ class Sink:
         if self._given is not None:
             return self._given
         if not self._options:
-            found: Provider = _module("default").get_provider()
+            found: Provider = default.get_provider()
             return found
         return self._own or self._open()
 
@@ -128,23 +131,23 @@ class Sink:
         """Whether it was asked for here or for the whole provider."""
         return self.strict or provider.settings.strict
 
-    def send(self, record: AuditRecord, provider: Provider | None = None) -> AuditReceipt:
-        """Journal the record; it gets an id where the caller has not chosen one, and keeps it.
+    def send(self, record: AuditRecord) -> AuditReceipt:
+        """Journal a record that was captured before; a second time gives the first receipt.
 
         Raises:
             Exception: whatever the provider raises.
         """
-        provider = provider or self.provider()
-        chosen_id = sc.RECORD_ID in record.attributes
-        if not chosen_id:
-            record.attributes[sc.RECORD_ID] = new_record_id()
-        try:
-            return provider.emit_record(
-                record, durability=self.durability, strict=self._emit_strict, chosen_id=chosen_id
-            )
-        except InvalidRecordError as error:
-            if error.field != "record_id" or self.is_strict(provider):
-                raise
+        provider = self.provider()
+        return provider.emit_record(record, durability=self.durability, strict=self.emit_strict, chosen_id=True)
+
+    def send_mended(self, record: AuditRecord, error: InvalidRecordError, provider: Provider) -> AuditReceipt:
+        """Journal a record that the provider refused with this error, if that can be mended.
+
+        Raises:
+            Exception: whatever the provider raises; the error itself where it cannot be mended.
+        """
+        if error.field != "record_id" or self.is_strict(provider):
+            raise error
         return provider.emit_record(_with_new_id(record), durability=self.durability)
 
     def failed(self, error: Exception, record: AuditRecord, *, may_raise: bool = True) -> None:
@@ -159,8 +162,6 @@ class Sink:
             Exception: the error, where ``on_error`` is ``"raise"``.
         """
         self.count("records.failed")
-        if sc.RECORD_ID not in record.attributes:
-            record.attributes[sc.RECORD_ID] = new_record_id()
         if self.on_error == "raise" and may_raise:
             raise error
         if not callable(self.on_error):
@@ -199,15 +200,12 @@ class Sink:
             if self._own is None:
                 self._building = True
                 try:
-                    self._own = _module("settings").build_provider(**self._options)
+                    own = build_provider(**self._options)
+                    own.unreachable_handlers = lambda: [str(found) for found in reachability.unreachable_handlers()]
+                    self._own = own
                 finally:
                     self._building = False
             return self._own
-
-
-def _module(name: str) -> Any:
-    """A module that stands beside this one and costs more than a capture should when it is imported."""
-    return importlib.import_module(f"otel_audit.{name}")
 
 
 def _with_new_id(record: AuditRecord) -> AuditRecord:

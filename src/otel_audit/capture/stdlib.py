@@ -23,6 +23,7 @@ from typing import Any, Final
 from .. import context
 from .. import semconv as sc
 from ..errors import ConfigurationError, InvalidRecordError, JournalError
+from ..provider import Durability
 from ..record import AuditRecord
 from ..rules import check_event_name
 from . import logrecord, once, reachability
@@ -38,7 +39,11 @@ _INCLUDE: Final = ("process", "source", "thread")
 _ORIGINS_MAX: Final = 4096
 _OWN_THREAD_NAMES: Final = ("otel-audit", "Dummy-")
 
-_OURS: Final[dict[str, Any]] = {"": None}
+_Captured = tuple[AuditRecord, bool]
+"""A complete record, and whether its id is the caller's."""
+
+_ORIGIN: Final = (sc.LOGGER_NAME, sc.SEVERITY_NUMBER, sc.SEVERITY_TEXT)
+_OURS: Final[tuple[Any, ...]] = ("otel_audit", 0, "")
 _own_threads: Final = context._own_threads  # noqa: SLF001 - looked at for every record; a call costs twice as much
 _LISTENER: Final = (
     logging.handlers.QueueListener.handle.__code__,
@@ -122,7 +127,7 @@ class AuditHandler(logging.Handler):
         *,
         on_error: OnError = "raise",
         strict: bool = False,
-        durability: str | None = None,
+        durability: Durability | None = None,
         include: Iterable[str] = (),
         exclude_attributes: Iterable[str] = (),
         event_name: str | None = None,
@@ -137,8 +142,8 @@ class AuditHandler(logging.Handler):
             check_event_name(event_name)
         self._event_name = event_name
         self._apart = logrecord.STANDARD | {logrecord.CARRIED} | set(_names(exclude_attributes))
-        self._shapes = Shapes(self._apart, careful=(logrecord.CARRIED,))
-        self._origins: dict[tuple[str, int, str], dict[str, Any]] = {}
+        self._shapes = Shapes(self._apart, _ORIGIN, careful=(logrecord.CARRIED,))
+        self._origins: dict[tuple[str, int], tuple[Any, ...]] = {}
         self._sink = Sink(provider, on_error=on_error, strict=strict, durability=durability, options=options)
         self._kept = Kept(self._sink.send)
         self._waiting = self._kept.records
@@ -169,7 +174,7 @@ class AuditHandler(logging.Handler):
         Raises:
             Exception: it was not journaled, or not as durably as was asked for, and ``on_error`` is ``"raise"``.
         """
-        key = (record.name, record.levelno, record.levelname)
+        key = (record.name, record.levelno)
         origin = self._origins.get(key) or self._origin(*key)
         carried = record.__dict__.get(logrecord.CARRIED)
         apart = origin is _OURS or record.thread in _own_threads or record.thread is None or carried is not None
@@ -179,29 +184,32 @@ class AuditHandler(logging.Handler):
         try:
             provider = sink.provider()
         except ConfigurationError as error:
-            self._failed(error, self._careful(record, sc.EVENT_DEFAULT))
+            self._failed(error, self._careful(record, sc.EVENT_DEFAULT)[0])
             return
-        if once.is_journaled(record, provider) or (carried is not None and _is_journaled(carried, provider)):
+        if not once.claim(record, provider) or (carried is not None and _is_journaled(carried, provider)):
             provider.count("records.deduplicated")
             return
         default = self._event_name or provider.settings.default_event_name
         try:
-            audit = self._quick(record, origin, default)
-            if audit is None:
-                audit = self._careful(record, default, strict=sink.is_strict(provider))
+            captured = self._quick(record, origin, default)
+            if captured is None:
+                captured = self._careful(record, default, strict=sink.is_strict(provider))
         except InvalidRecordError as error:
-            self._failed(error, self._careful(record, default))
+            once.release(record)
+            self._failed(error, self._careful(record, default)[0])
             return
+        audit, chosen_id = captured
         if self._waiting and not self._kept.retry() and _on_listener() and self._keep(audit):
             return
         try:
-            sink.send(audit, provider)
+            try:
+                provider.emit_record(audit, durability=sink.durability, strict=sink.emit_strict, chosen_id=chosen_id)
+            except InvalidRecordError as error:
+                sink.send_mended(audit, error, provider)
         except Exception as error:  # noqa: BLE001 - whatever it is, on_error says what to do with it
-            if getattr(error, "journaled", False):
-                once.mark_record(record, provider)
+            if not getattr(error, "journaled", False):
+                once.release(record)
             self._failed(error, audit)
-        else:
-            once.mark_record(record, provider)
 
     def flush(self) -> None:
         """Try once more what is kept.  Does not wait for any destination."""
@@ -219,7 +227,7 @@ class AuditHandler(logging.Handler):
             self._sink.close_own()
         super().close()
 
-    def _quick(self, record: logging.LogRecord, origin: dict[str, Any], default_event_name: str) -> AuditRecord | None:
+    def _quick(self, record: logging.LogRecord, origin: tuple[Any, ...], default_event_name: str) -> _Captured | None:
         """The record, where it is a plain one."""
         state = record.__dict__
         message = state["msg"]
@@ -234,26 +242,26 @@ class AuditHandler(logging.Handler):
         created = record.created
         if created.__class__ is not float or not 0.0 < created < logrecord.CREATED_MAX:
             return None
-        read = self._shapes.read(state, message, default_event_name, context.current())
+        read = self._shapes.read(state, message, origin, default_event_name, context.current())
         if read is None:
             return None
-        event_name, body, attributes = read
-        attributes.update(origin)
+        event_name, body, attributes, chosen_id = read
         if self._include:
             attributes.update(logrecord.surroundings(record, self._include))
         trace_id, span_id = context.current_trace()
-        return AuditRecord.from_attributes(
+        audit = AuditRecord.from_attributes(
             event_name, attributes, timestamp_ns=int(created * 1e9), body=body, trace_id=trace_id, span_id=span_id
         )
+        return audit, chosen_id
 
-    def _careful(self, record: logging.LogRecord, default_event_name: str, *, strict: bool = False) -> AuditRecord:
+    def _careful(self, record: logging.LogRecord, default_event_name: str, *, strict: bool = False) -> _Captured:
         """The record, whatever it is like; says where something mandatory was missing."""
         draft = logrecord.read(record, self._apart, self._include)
         audit = draft.record(default_event_name, strict=strict)
         if draft.filled:
             self._sink.count("records.filled")
             warn_of_filled(draft.filled, (record.pathname, record.lineno))
-        return audit
+        return audit, draft.chosen_id
 
     def _failed(self, error: Exception, audit: AuditRecord) -> None:
         if not _on_listener():
@@ -278,19 +286,18 @@ class AuditHandler(logging.Handler):
             )
         return True
 
-    def _origin(self, name: str, number: int, level: str) -> dict[str, Any]:
-        """The attributes that follow from the logger and the level."""
+    def _origin(self, name: str, number: int) -> tuple[Any, ...]:
+        """The values of the attributes that follow from the logger and the level."""
         if name == LOGGER.name or name.startswith(LOGGER.name + "."):
             origin = _OURS
         else:
-            severity, text = severity_of_level(number, level)
-            origin = {sc.LOGGER_NAME: name, sc.SEVERITY_NUMBER: severity, sc.SEVERITY_TEXT: text}
+            origin = (name, *severity_of_level(number))
         if len(self._origins) >= _ORIGINS_MAX:
             self._origins.clear()
-        self._origins[(name, number, level)] = origin
+        self._origins[(name, number)] = origin
         return origin
 
-    def _is_ours(self, record: logging.LogRecord, origin: dict[str, Any], carried: Mapping[str, Any] | None) -> bool:
+    def _is_ours(self, record: logging.LogRecord, origin: tuple[Any, ...], carried: Mapping[str, Any] | None) -> bool:
         """Whether this package logged it, or a thread of it did: delivering it would make the next one."""
         if origin is _OURS:
             self._sink.count("records.own_logger")

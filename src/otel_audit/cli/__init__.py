@@ -21,9 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     missing = [name for name in ("typer", "rich") if find_spec(name) is None]
     if missing:
-        sys.stderr.write(
-            f"otel-audit: the command line needs {' and '.join(missing)}: pip install 'otel-audit[cli]'\n"
-        )
+        sys.stderr.write(f"otel-audit: the command line needs {' and '.join(missing)}: pip install 'otel-audit[cli]'\n")
         return 2
     from .app import run  # noqa: PLC0415 - needs what was just looked for
 

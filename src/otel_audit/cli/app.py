@@ -11,6 +11,7 @@ import typer
 
 from .._version import __version__
 from ..errors import AuditError, ConfigurationError
+from .demo.command import demo
 from .destination import destinations
 from .output import ATTENTION, FINE, WRONG, say
 from .ship import ship
@@ -26,13 +27,14 @@ app = typer.Typer(
     name=NAME,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",  # lines of a paragraph are one
     context_settings={"help_option_names": ["--help", "-h"]},
     help="Audit logging that loses nothing: look at a journal, follow it, deliver what is left in it.\n\n"
     "Exit codes: 0, all is well; 1, something needs attention; 2, wrong usage or configuration.",
 )
 
 
-def _show_version(value: bool) -> None:  # noqa: FBT001 - typer calls it so
+def _show_version(value: bool) -> None:
     if value:
         sys.stdout.write(f"{NAME} {__version__}\n")
         raise typer.Exit
@@ -51,6 +53,7 @@ app.command()(status)
 app.command()(tail)
 app.command()(ship)
 app.add_typer(destinations)
+app.command()(demo)
 
 
 def run(arguments: Sequence[str]) -> int:

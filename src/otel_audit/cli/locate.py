@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import stat
 from pathlib import Path
 from typing import Annotated
@@ -41,17 +40,16 @@ def find_journal(journal: Path | None, service: str | None) -> Layout:
 
 
 def existing_layout(root: Path) -> Layout:
-    """A journal that is there, with the permissions and the group that it was made with.
+    """A journal that is there, with the permissions that it was made with.
 
     Raises:
         ConfigurationError: there is none.
     """
     try:
-        info = os.stat(root / "streams")  # noqa: PTH116 - Path.stat is the same
+        info = (root / "streams").stat()
     except (FileNotFoundError, NotADirectoryError):
         what = "is no journal" if root.exists() else "does not exist"
         raise ConfigurationError(
             f"journal: {root} {what}; name it with --journal or OTEL_AUDIT_JOURNAL, or the service with --service"
         ) from None
-    mode = stat.S_IMODE(info.st_mode) & 0o666 | 0o600
-    return Layout(root, mode, info.st_gid if info.st_gid != os.getegid() else None)
+    return Layout(root, stat.S_IMODE(info.st_mode) & 0o666 | 0o600)

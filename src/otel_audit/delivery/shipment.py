@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 
 from ..batch import RecordBatch, StoredRecord
-from ..errors import AuditError
+from ..errors import AuditError, BlockedExportError, ExportError
 from ..journal.cursor import Cursor
 from ..journal.locks import FileLock
 from ..journal.reader import DamageReport, StreamReader
 from ..journal.streams import StreamDirectory
-from ..protocols import AuditRecordExporter
+from ..protocols import AuditRecordExporter, ExportResult
 from .deadletters import bury, keep_response_ids
 from .destination import Destination
-from .splitting import Splitting
+from .patience import Patience
+from .splitting import RefusedBatchError, Splitting
 
 _log = logging.getLogger("otel_audit.delivery")
 
@@ -28,21 +29,31 @@ class Shipment:
         stream: the stream.
         destination: where to.
         lock: the ship lock of the two, held.
-        on_progress: called after the cursor moved.
 
     Raises:
         DamageError: the stream's metadata cannot be read.
         OSError: its files cannot be read.
+
+    Attributes:
+        cursor: how far the destination is.
+        patience: this stream alone is stuck: the destination may take others.
+        dead: its writer is known to have ended.
+        finished: it is dead, and everything in it is settled.
+        full: the last batch was as large as it may be, so there is probably more.
+        refused_to: the last record of a batch of which everything was refused; 0 where that is not so.
+        refused_when: whatever the shipper counts its successes by, at that time.
     """
 
-    def __init__(
-        self, stream: StreamDirectory, destination: Destination, lock: FileLock, on_progress: Callable[[], None]
-    ) -> None:
+    def __init__(self, stream: StreamDirectory, destination: Destination, lock: FileLock) -> None:
         self.stream = stream
+        self.patience = Patience()
+        self.dead = False
         self.finished = False
+        self.full = False
+        self.refused_to = 0
+        self.refused_when = 0
         self._destination = destination
         self._lock = lock
-        self._on_progress = on_progress
         self._resource = dict(stream.metadata.resource)
         self._file = stream.cursor_file(destination.name)
         self.cursor = self._file.load() or Cursor()
@@ -52,29 +63,40 @@ class Shipment:
                 destination.name,
                 stream.stream_id,
             )
-        self._reader = self._new_reader()
+        self._began_at = self.cursor.acknowledged
+        self._reader = StreamReader(
+            stream.path, after=self.cursor.acknowledged, files=stream.layout.files, yielding=True
+        )
         self._unsettled: list[StoredRecord] = []
         self._accepted: set[int] = set()
+        self._evidence = False
         self._counted = 0
         self._reported = 0
 
-    def _new_reader(self) -> StreamReader:
-        return StreamReader(
-            self.stream.path, after=self.cursor.acknowledged, files=self.stream.layout.files, yielding=True
-        )
+    def claim(self) -> None:
+        """Leave a cursor at once, so that an adopter knows that this stream is for this destination.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        if self._file.load() is None:
+            self._file.store(self.cursor)
 
     @property
     def damage(self) -> list[DamageReport]:
         """What was found damaged on the way."""
         return self._reader.damage
 
-    def ship(self, exporter: AuditRecordExporter, *, final: bool, end: tuple[int, int] | None) -> int:
-        """Move one batch; how many records were settled.  0: there is nothing to do now.
+    def ship(
+        self, exporter: AuditRecordExporter, *, final: bool, end: tuple[int, int] | None, evidence: bool = False
+    ) -> int:
+        """Move one batch; how many records the destination took or refused for good.  0: there is nothing to do now.
 
         Args:
             exporter: the destination's exporter.
             final: nobody writes the stream any more.
             end: where the writer in this process is; nothing behind it is read.
+            evidence: the destination accepted something since it refused everything of this stream.
 
         Raises:
             RetryableExportError, BlockedExportError: the destination did not take all of it; what it took is settled.
@@ -85,28 +107,54 @@ class Shipment:
             if final:
                 self._finish()
             return 0
+        splitting = Splitting(lambda part: self._send(exporter, part), evidence=evidence or self._evidence)
+        self._evidence = False
+        splitting.accepted |= self._accepted
+        before = len(splitting.accepted)
+        newest_first = 0 < self.refused_to < records[-1].sequence
         batch = RecordBatch(self.stream.stream_id, self._resource, records)
-        splitting = Splitting(lambda part: exporter.export(part, self._destination.timeout_s))
-        splitting.accepted |= {record.sequence for record in records if record.sequence in self._accepted}
-        known = len(splitting.accepted)
         try:
-            splitting.run(batch)
+            splitting.run(batch, newest_first=newest_first)
+        except RefusedBatchError:
+            self.refused_to = records[-1].sequence
+            raise
         finally:
-            if len(splitting.accepted) > known or splitting.has_evidence:
+            if splitting.has_evidence:
+                self.refused_to = 0
                 self._settle(batch, splitting)
-        return len(records)
+        self._evidence = bool(self._unsettled)
+        return len(splitting.accepted) - before + len(splitting.refused)
+
+    def _send(self, exporter: AuditRecordExporter, part: RecordBatch) -> ExportResult | None:
+        """One export.  What an exporter should not do is no success."""
+        try:
+            result = exporter.export(part, self._destination.timeout_s)
+        except ExportError:
+            raise
+        except Exception as error:
+            raise BlockedExportError(
+                f"the exporter itself failed: {type(error).__name__}: {error}",
+                repair="this is a mistake in the exporter, not in the destination; its log entry has the traceback",
+            ) from error
+        if result is None or isinstance(result, ExportResult):
+            return result
+        raise BlockedExportError(
+            f"the exporter returned {type(result).__name__} rather than None or an ExportResult: it may have failed",
+            repair="an exporter returns only when the destination has acknowledged the whole batch, and raises otherwise",
+        )
 
     def _next_records(self, *, final: bool, end: tuple[int, int] | None) -> list[StoredRecord]:
         """What is not settled yet, filled up with new records to a whole batch."""
         have = self._unsettled
-        size = sum(len(record.canonical) for record in have)
-        room = self._destination.records_max - len(have)
-        if room > 0 and size < self._destination.bytes_max:
-            have = have + self._reader.read(
-                records_max=room, bytes_max=self._destination.bytes_max - size, final=final, end=end
-            )
-            self._unsettled = have
+        size = sum([len(record.canonical) for record in have])
+        room, bytes_room = self._destination.records_max - len(have), self._destination.bytes_max - size
+        if room > 0 and bytes_room > 0:
+            new = self._reader.read(records_max=room, bytes_max=bytes_room, final=final, end=end)
+            room -= len(new)
+            bytes_room -= sum([len(record.canonical) for record in new])
+            have = self._unsettled = have + new
             self._report_damage()
+        self.full = room <= 0 or bytes_room <= 0
         return have
 
     def _settle(self, batch: RecordBatch, splitting: Splitting) -> None:
@@ -114,32 +162,40 @@ class Shipment:
         layout = self.stream.layout
         bury(layout, self._destination.name, batch, splitting.refused)
         keep_response_ids(layout, self._destination.name, batch.stream_id, splitting.response_ids)
+        accepted = splitting.accepted
         refused = {record.sequence for record, _ in splitting.refused}
-        delivered = dead = index = 0
+        delivered = dead = 0
         for record in batch.records:
-            if record.sequence in splitting.accepted:
+            if record.sequence in accepted:
                 delivered += 1
             elif record.sequence in refused:
                 dead += 1
             else:
                 break
-            index += 1
-        self._unsettled = list(batch.records[index:])
-        self._accepted = {record.sequence for record in self._unsettled if record.sequence in splitting.accepted}
-        for record, error in splitting.refused:
+        settled = delivered + dead
+        self._say_refused(splitting)
+        self._unsettled = list(batch.records[settled:])
+        self._accepted = {record.sequence for record in self._unsettled} & accepted
+        if settled:
+            self._move(batch.records[settled - 1].sequence, delivered, dead)
+
+    def _say_refused(self, splitting: Splitting) -> None:
+        for record, error in splitting.refused[:8]:
             _log.error(
                 "destination %s refused record %d of stream %s; it is in %s: %s",
                 self._destination.name,
                 record.sequence,
-                batch.stream_id,
-                layout.dead_letters(self._destination.name),
+                self.stream.stream_id,
+                self.stream.layout.dead_letters(self._destination.name),
                 error,
             )
-        if index:
-            self._move(batch.records[index - 1].sequence, delivered, dead)
+        if len(splitting.refused) > 8:
+            _log.error("destination %s refused %d records more", self._destination.name, len(splitting.refused) - 8)
 
     def _move(self, acknowledged: int, delivered: int, dead: int) -> None:
-        missing = sum(report.count for report in self.damage if report.sequence <= acknowledged)
+        missing = sum(
+            report.count for report in self.damage if self._began_at < report.sequence <= acknowledged
+        )  # what lies before that was counted by whoever moved the cursor there
         cursor = Cursor(
             acknowledged=acknowledged,
             delivered=self.cursor.delivered + delivered,
@@ -149,16 +205,17 @@ class Shipment:
         self._file.store(cursor)
         self._counted = missing
         self.cursor = cursor
-        self._on_progress()
 
     def _report_damage(self) -> None:
         """Damage is said once, and kept beside the stream for whoever looks at it later."""
-        path = self.stream.path / "recovery.json"
-        reports = [report for report in self.damage if report.sequence > self.cursor.acknowledged or report.count]
+        reports = [report for report in self.damage if report.sequence > self._began_at]
         if len(reports) <= self._reported:
             return
         self._reported = len(reports)
-        for report in reports[-8:]:
+        path = self.stream.path / "recovery.json"
+        known = _read_reports(path)
+        new = [report for report in reports if report not in known]
+        for report in new[:8]:
             _log.error(
                 "stream %s is damaged: %s in %s, bytes %d to %d, %d records missing from number %d",
                 self.stream.stream_id,
@@ -169,7 +226,8 @@ class Shipment:
                 report.count,
                 report.sequence,
             )
-        self.stream.layout.files.replace(path, msgspec.json.encode(reports) + b"\n", self.stream.layout.mode)
+        if new:
+            self.stream.layout.files.replace(path, msgspec.json.encode(known + new) + b"\n", self.stream.layout.mode)
 
     def _finish(self) -> None:
         self._report_damage()
@@ -192,19 +250,25 @@ class Shipment:
         self._lock.forget()
 
 
-def open_shipment(
-    stream: StreamDirectory, destination: Destination, on_progress: Callable[[], None]
-) -> Shipment | None:
-    """Take a stream's ship lock; ``None`` where somebody else ships it or it cannot be read.
+def _read_reports(path: Path) -> list[DamageReport]:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=list[DamageReport])
+    except (FileNotFoundError, msgspec.MsgspecError):
+        return []
+
+
+def open_shipment(stream: StreamDirectory, destination: Destination) -> Shipment | None:
+    """Take a stream's ship lock; ``None`` where somebody else ships it, or it is gone.
 
     Raises:
-        OSError: the lock cannot be opened.
+        DamageError: its metadata cannot be read.
+        OSError: its files cannot be opened.
     """
     lock = stream.ship_lock(destination.name)
     try:
         if not lock.acquire():
             return None
-        return Shipment(stream, destination, lock, on_progress)
+        return Shipment(stream, destination, lock)
     except FileNotFoundError:
         lock.release()
         return None

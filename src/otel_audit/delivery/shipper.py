@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import msgspec
 
 from ..context import enter_own_thread, leave_own_thread
-from ..errors import AuditError, BlockedExportError, DamageError, ExportError, RetryableExportError
+from ..errors import AuditError, BlockedExportError, ExportError, RetryableExportError
 from ..journal.cursor import Cursor
 from ..journal.journal import Journal
-from ..journal.ledger import lock_directory
-from ..journal.streams import DEAD, StreamDirectory, list_streams
+from ..journal.streams import DEAD, StreamDirectory
 from ..journal.threads import OwnThread, Wake
 from ..protocols import AuditRecordExporter
 from .destination import Destination
-from .shipment import Shipment, open_shipment
+from .fleet import SCAN_INTERVAL_S, Fleet
+from .patience import Patience
+from .shipment import Shipment
+from .splitting import RefusedBatchError
 
-SCAN_INTERVAL_S: Final = 3.0
-"""How often it looks for streams of dead processes."""
 LOUD_AFTER_S: Final = 120.0
 """How long a destination may fail before that is said, and how often it is said again."""
+_IDLE_FIRST_S: Final = 0.25
+"""How soon it looks again after it moved something, woken or not; then twice as long each time."""
+_STUCK_MAX: Final = 2
+"""So many streams of which the destination takes nothing, and it is the destination that is blocked."""
 
 _log = logging.getLogger("otel_audit.delivery")
 
 
-class DestinationState(msgspec.Struct, kw_only=True):
+class DestinationState(msgspec.Struct, frozen=True, kw_only=True):
     """How a destination is doing, as ``status`` shows it.
 
     Attributes:
@@ -56,7 +61,7 @@ class Shipper:
 
     Attributes:
         state: how the destination is doing.
-        delivered, dead_lettered: records that this shipper has settled since it began, over all streams.
+        delivered, dead_lettered: records that this shipper brought there, or to the dead letters.
     """
 
     def __init__(
@@ -66,40 +71,59 @@ class Shipper:
         self._journal = journal
         self._adopt = adopt
         self._for_living = for_living
-        self._settled_listeners: dict[int, Wake] = {}
+        self._listeners: dict[int, Callable[[], None]] = {}
         self._reset()
 
     def _reset(self) -> None:
         self.state = DestinationState()
         self.delivered = 0
         self.dead_lettered = 0
-        self._shipments: dict[str, Shipment] = {}
-        self._finished: dict[str, Cursor] = {}
-        self._unreadable: set[str] = set()
+        self._exporter: AuditRecordExporter | None = None
+        self._fleet = self._new_fleet(single_writer=False)
+        self._patience = Patience()
+        self._successes = 0
+        self._said_s = float("-inf")
         self._wake = Wake()
         self._urgent = False
+        self._idle_s = SCAN_INTERVAL_S
         self._stopping = False
         self._thread = OwnThread(self._run)
-        self._exporter: AuditRecordExporter | None = None
-        self._writer_lock = lock_directory(self._journal.layout, self.destination.name)
-        self._scanned_s = float("-inf")
-        self._looked = False
-        self._not_before_s = 0.0
-        self._failing_since_s = 0.0
-        self._said_s = float("-inf")
-        self._settled_listeners.clear()
+        self._listeners.clear()
+
+    def _new_fleet(self, *, single_writer: bool) -> Fleet:
+        return Fleet(
+            self._journal,
+            self.destination,
+            adopt=self._adopt,
+            for_living=self._for_living,
+            single_writer=single_writer,
+        )
 
     # -- from other threads ---------------------------------------------------------------------------
 
+    @property
+    def running(self) -> bool:
+        """Whether its thread runs."""
+        return self._thread.alive
+
     def start(self) -> None:
-        """Start the thread, if it does not run."""
-        self._thread.start()
+        """Start the thread, if it does not run and was not stopped."""
+        if not self._stopping:
+            self._thread.start()
 
     def notify(self, *, urgent: bool = False) -> None:
         """There is something new; ``urgent``: somebody waits for it.  Safe from signal handlers."""
         if urgent:
             self._urgent = True
         self._wake.set()
+
+    def hurry(self) -> None:
+        """Look for streams and try at once what failed before, unless the receiver asked for patience."""
+        self._fleet.look_soon()
+        self._patience.hurry()
+        for shipment in self._fleet.shipments():
+            shipment.patience.hurry()
+        self.notify(urgent=True)
 
     def stop(self, timeout_s: float) -> bool:
         """Stop after the present batch; whether the thread ended in time."""
@@ -109,62 +133,51 @@ class Shipper:
 
     def abandon(self) -> None:
         """In a forked child: forget the parent's thread, locks and connections."""
-        for shipment in list(self._shipments.values()):
-            shipment.forget()
-        self._writer_lock.forget()
+        self._fleet.forget()
         self._reset()
 
-    def acknowledged(self, stream_id: str) -> int:
-        """How far the destination is in a stream of this journal; also where another process ships it."""
-        shipment = self._shipments.get(stream_id)
-        if shipment is not None:
-            return shipment.cursor.acknowledged
-        return self.cursor(stream_id).acknowledged
+    def cursor(self, stream_id: str) -> Cursor | None:
+        """The destination's cursor in a stream; ``None`` where there is no such stream (any more)."""
+        return self._fleet.cursor(stream_id)
 
-    def cursor(self, stream_id: str) -> Cursor:
-        """The destination's cursor in a stream."""
-        shipment = self._shipments.get(stream_id)
-        if shipment is not None:
-            return shipment.cursor
-        finished = self._finished.get(stream_id)
-        if finished is not None:
-            return finished
-        for stream in list_streams(self._journal.layout):
-            if stream.stream_id == stream_id:
-                return stream.cursor_file(self.destination.name).load() or Cursor()
-        return Cursor()
+    def totals(self) -> dict[str, Cursor]:
+        """Every stream that was shipped here, and how far the destination is in it; under "", those removed since."""
+        return self._fleet.totals()
 
-    def served(self) -> dict[str, Cursor]:
-        """Every stream that this shipper ships or has shipped, and how far it is."""
-        return {**self._finished, **{key: shipment.cursor for key, shipment in list(self._shipments.items())}}
+    def streams(self) -> tuple[list[StreamDirectory], list[StreamDirectory]]:
+        """Streams that this process has to deliver, and those of them that cannot be read."""
+        return self._fleet.streams()
+
+    def has(self, stream_id: str, sequence: int) -> bool:
+        """Whether the destination has a record."""
+        cursor = self.cursor(stream_id)
+        if cursor is not None:
+            return cursor.acknowledged >= sequence
+        writer = self._journal.writer  # gone: removed after delivery, if its writer ended in order
+        return writer is not None and writer.stream_id == stream_id and writer.closed and not writer.lost
 
     def wait_for(self, stream_id: str, sequence: int, timeout_s: float) -> bool:
         """Wait until the destination has a record; whether it has it in time."""
         deadline = time.monotonic() + timeout_s
         wake = Wake()
-        key = id(wake)
-        self._settled_listeners[key] = wake
-        try:
-            while self.acknowledged(stream_id) < sequence:
+        with self.listening(wake.set):
+            while not self.has(stream_id, sequence):
                 left = deadline - time.monotonic()
                 if left <= 0:
                     return False
                 self.notify(urgent=True)
                 wake.wait(min(left, 0.1))
-            return True
+        return True
+
+    @contextlib.contextmanager
+    def listening(self, listener: Callable[[], None]) -> Iterator[None]:
+        """Within the block, ``listener`` is called on the shipper's thread whenever a cursor may have moved."""
+        key = id(listener)
+        self._listeners[key] = listener
+        try:
+            yield
         finally:
-            self._settled_listeners.pop(key, None)
-
-    @property
-    def looked(self) -> bool:
-        """Whether it has looked for streams since it began: what it found is in ``unfinished()``."""
-        return self._looked
-
-    def unfinished(self) -> list[StreamDirectory]:
-        """Streams of other processes that it ships and has not finished."""
-        writer = self._journal.writer
-        own_id = writer.stream_id if writer is not None else ""
-        return [s.stream for s in list(self._shipments.values()) if s.stream.stream_id != own_id]
+            self._listeners.pop(key, None)
 
     # -- the thread -------------------------------------------------------------------------------------
 
@@ -177,173 +190,199 @@ class Shipper:
             self.close()
 
     def _pause(self) -> None:
-        """Wait for something to do; gather records for a moment unless somebody waits for them."""
-        now = time.monotonic()
-        if now < self._not_before_s:
-            self._wait_out(self._not_before_s)
+        """Wait for something to do; then gather records for a moment, unless somebody waits for them."""
+        if self._patience.waiting:
+            while self._patience.waiting and not self._stopping:
+                self._wake.wait(self._patience.not_before_s - time.monotonic())
             return
-        if self._wake.wait(SCAN_INTERVAL_S) and not self._urgent:
-            self._wait_out(time.monotonic() + self.destination.delay_s)
-
-    def _wait_out(self, until_s: float) -> None:
-        """Wait until then; an urgent caller cuts the gathering short, never a back-off."""
-        while not self._stopping:
-            left = until_s - time.monotonic()
-            if left <= 0 or (self._urgent and until_s != self._not_before_s):
-                return
-            self._wake.wait(left)
+        if self._wake.wait(self._idle_s):
+            until_s = time.monotonic() + self.destination.delay_s
+            while not self._urgent and not self._stopping and (left := until_s - time.monotonic()) > 0:
+                self._wake.wait(left)
+        else:
+            self._idle_s = min(self._idle_s * 2, SCAN_INTERVAL_S)
 
     def step(self) -> bool:
         """Serve every shipment once; whether there may be more to do at once.  Never raises."""
-        if time.monotonic() < self._not_before_s:
+        if self._patience.waiting:
             return False
         self._urgent = False
-        moved = 0
         try:
-            self._look_for_streams()
-            for shipment in list(self._shipments.values()):
-                if self._stopping:
-                    break
-                moved += self._serve(shipment)
+            return self._step()
         except RetryableExportError as error:
             self._failed("retrying", error)
-            return False
         except ExportError as error:
             self._failed("blocked", error)
-            return False
         except OSError as error:
             self._failed("blocked", BlockedExportError(f"the journal cannot be read or written: {error}"))
-            return False
-        except Exception as error:  # noqa: BLE001 - an exporter's own mistake must not end the thread
-            _log.exception("destination %s: the exporter failed unexpectedly", self.destination.name)
-            self._failed("blocked", BlockedExportError(f"{type(error).__name__}: {error}"))
-            return False
-        if moved:
-            self.state.state = "delivering"
-        elif not self._stopping:  # it has everything that is there: what failed before does not matter any more
-            self.state = DestinationState(last_success_ns=self.state.last_success_ns)
-        return moved > 0
+        except Exception as error:  # noqa: BLE001 - whatever it is must not end the thread
+            self._failed("blocked", _unexpected(error))
+        return False
 
-    def _serve(self, shipment: Shipment) -> int:
-        writer = self._journal.writer
-        own = writer is not None and writer.stream_id == shipment.stream.stream_id
-        end = writer.end if own and writer is not None else None
-        ended = not own or (writer is not None and writer.closed)
-        final = ended and shipment.stream.owner_state() == DEAD
+    def _step(self) -> bool:
+        """Serve every shipment once.
+
+        A stream of which the destination takes nothing waits by itself while others go on; only if there are several
+        of them is it the destination that is waited for.
+        """
         exporter = self._get_exporter()
-        failures = self.state.failures
+        self._fleet.look()
+        more = False
+        stuck = 0
+        for shipment in self._fleet.in_turn():
+            if self._stopping:
+                break
+            successes = self._successes
+            try:
+                more = self._serve(shipment, exporter) or more
+            except (BlockedExportError, OSError) as error:
+                self._stuck(shipment, error)
+                stuck += 1
+                if stuck >= _STUCK_MAX and isinstance(error, BlockedExportError):
+                    raise
+            if self._successes > successes:
+                stuck = 0
+        self._settle_state()
+        return more
+
+    def _serve(self, shipment: Shipment, exporter: AuditRecordExporter) -> bool:
+        """Ship one batch of one stream; whether there is probably more."""
+        writer = self._journal.writer
+        if writer is not None and writer.stream_id != shipment.stream.stream_id:
+            writer = None
+        evidence = shipment.refused_to > 0 and self._successes > shipment.refused_when
+        if shipment.patience.waiting and not evidence and not self._has_news(shipment):
+            return False
+        if not shipment.dead:
+            shipment.dead = (writer is None or writer.closed) and shipment.stream.owner_state() == DEAD
+        end = writer.end if writer is not None and not shipment.dead else None
         before = shipment.cursor
         try:
-            count = shipment.ship(exporter, final=final, end=None if final else end)
+            count = shipment.ship(exporter, final=shipment.dead, end=end, evidence=evidence)
+        except RefusedBatchError:
+            shipment.refused_when = self._successes
+            raise
         finally:
-            self.delivered += shipment.cursor.delivered - before.delivered
-            self.dead_lettered += shipment.cursor.dead_lettered - before.dead_lettered
-            for wake in list(self._settled_listeners.values()):
-                wake.set()
+            self._note_progress(before, shipment.cursor)
         if count:
-            self._succeeded(failures)
+            self._succeeded()
+            shipment.patience.succeeded()
         if shipment.finished:
-            self._finished[shipment.stream.stream_id] = shipment.cursor
-            self._shipments.pop(shipment.stream.stream_id).close()
+            self._fleet.finish(shipment)
             self._journal.housekeep_soon()
-        return count
+        return count > 0 and shipment.full
+
+    def _has_news(self, shipment: Shipment) -> bool:
+        """Whether this process wrote something that the destination may accept, after it refused all before that."""
+        writer = self._journal.writer
+        return (
+            shipment.refused_to > 0
+            and writer is not None
+            and writer.stream_id == shipment.stream.stream_id
+            and writer.sequence > shipment.refused_to
+            and not shipment.full
+        )
+
+    def _note_progress(self, before: Cursor, after: Cursor) -> None:
+        self.delivered += after.delivered - before.delivered
+        self.dead_lettered += after.dead_lettered - before.dead_lettered
+        for listener in list(self._listeners.values()):
+            listener()
 
     def _get_exporter(self) -> AuditRecordExporter:
         if self._exporter is None:
-            self._exporter = self.destination.make_exporter()
+            exporter = self.destination.make_exporter()
+            if exporter.single_writer:
+                self._fleet = self._new_fleet(single_writer=True)
+            self._exporter = exporter
         return self._exporter
 
     def close(self) -> None:
         """Let go of streams, locks and the exporter.  The thread does it itself when it stops."""
-        for shipment in self._shipments.values():
-            shipment.close()
-        self._shipments.clear()
-        self._writer_lock.release()
-        if self._exporter is not None:
-            self._exporter.close()
-            self._exporter = None
-
-    # -- which streams ---------------------------------------------------------------------------------
-
-    def _look_for_streams(self) -> None:
-        writer = self._journal.writer
-        own_id = writer.stream_id if writer is not None else ""
-        new_own = bool(own_id) and own_id not in self._shipments and own_id not in self._finished
-        now = time.monotonic()
-        if not new_own and now - self._scanned_s < SCAN_INTERVAL_S:
-            return
-        self._scanned_s = now
-        single_writer = self._get_exporter().single_writer
-        if single_writer and not self._writer_lock.acquire():
-            self._looked = True
-            return
-        streams = list_streams(self._journal.layout)
-        present = {stream.stream_id for stream in streams}
-        for gone in [key for key in self._finished if key not in present and key != own_id]:
-            del self._finished[gone]
-        for stream in streams:
-            key = stream.stream_id
-            if key in self._shipments or key in self._finished or key in self._unreadable:
-                continue
+        self._fleet.close()
+        exporter, self._exporter = self._exporter, None
+        if exporter is not None:
             try:
-                if key != own_id:
-                    if not self._adopt and not single_writer:
-                        continue
-                    dead = stream.owner_state() == DEAD
-                    if not (dead or self._for_living or single_writer):
-                        continue
-                    if dead and self.destination.from_now and stream.cursor_file(self.destination.name).load() is None:
-                        continue
-                shipment = open_shipment(stream, self.destination, lambda: None)
-            except DamageError as error:
-                self._unreadable.add(key)
-                _log.error("destination %s: %s", self.destination.name, error)
-                continue
-            if shipment is not None:
-                self._shipments[key] = shipment
-        self._looked = True
+                exporter.close()
+            except Exception:
+                _log.exception("destination %s: the exporter could not be closed", self.destination.name)
 
     # -- success and failure ---------------------------------------------------------------------------
 
-    def _succeeded(self, failures: int) -> None:
-        if failures:
-            _log.warning("destination %s works again after %d failures", self.destination.name, failures)
-        self.state = DestinationState(state="delivering", last_success_ns=time.time_ns())
-        self._not_before_s = 0.0
+    def _succeeded(self) -> None:
+        self._successes += 1
+        self._idle_s = _IDLE_FIRST_S
+        if self._patience.failures:
+            _log.warning(
+                "destination %s works again after %d failures", self.destination.name, self._patience.failures
+            )
+        self._patience.succeeded()
+        self.state = msgspec.structs.replace(self.state, last_success_ns=time.time_ns())
 
-    def _failed(self, state: str, error: AuditError) -> None:
-        """Note it, back off, and say it: at once if nothing ever worked or somebody has to act, else after a while."""
-        now = time.monotonic()
-        first = self.state.failures == 0
-        if first:
-            self._failing_since_s = now
-        changed = first or state != self.state.state
-        asked = error.retry_after_s if isinstance(error, ExportError) else None
+    def _settle_state(self) -> None:
+        """Nothing failed as a whole: say so in the state, unless a stream is stuck."""
+        success_ns = self.state.last_success_ns
+        if not any(shipment.patience.failures for shipment in self._fleet.shipments()):
+            if self.state.state == "blocked" and not self._patience.failures:
+                _log.warning("destination %s is not blocked any more", self.destination.name)
+            word = "delivering" if self._idle_s == _IDLE_FIRST_S else "idle"
+            self.state = DestinationState(state=word, last_success_ns=success_ns)
+
+    def _stuck(self, shipment: Shipment, error: BlockedExportError | OSError) -> None:
+        """The destination takes nothing of this stream, or the stream cannot be read."""
+        if isinstance(error, OSError):
+            shipment.patience.failed(self.destination.retry)
+            found = BlockedExportError(f"stream {shipment.stream.stream_id} cannot be read or written: {error}")
+        else:
+            shipment.patience.failed(self.destination.blocked, error.retry_after_s)
+            found = error
+        self._say("blocked", found, shipment.patience)
+
+    def _failed(self, state: str, error: ExportError) -> None:
+        backoff = self.destination.blocked if state == "blocked" else self.destination.retry
+        self._patience.failed(backoff, error.retry_after_s)
+        self._say(state, error, self._patience)
+
+    def _say(self, state: str, error: AuditError, patience: Patience) -> None:
+        """Note a failure, and say it: at once if nothing ever worked or somebody has to act, else after a while."""
+        before = self.state
         repair = (error.repair if isinstance(error, ExportError) else None) or ""
-        failures = self.state.failures + 1
-        never = self.state.last_success_ns == 0
         self.state = DestinationState(
             state=state,
             error=str(error),
             repair=repair,
-            failures=failures,
-            last_success_ns=self.state.last_success_ns,
+            failures=patience.failures,
+            last_success_ns=before.last_success_ns,
         )
-        backoff = self.destination.blocked if state == "blocked" else self.destination.retry
-        self._not_before_s = now + backoff.wait_s(failures, asked)
-        at_once = changed and (state == "blocked" or never)
-        overdue = now - self._failing_since_s >= LOUD_AFTER_S and now - self._said_s >= LOUD_AFTER_S
-        if at_once or overdue:
-            self._said_s = now
-            _log.error(
-                "destination %s is %s (failure %d): %s%s. Records are kept in %s and sent when it works",
-                self.destination.name,
-                state,
-                failures,
-                error,
-                f"; {repair}" if repair else "",
-                self._journal.layout.root,
-            )
+        now = time.monotonic()
+        changed = before.state != state
+        at_once = changed and (state == "blocked" or before.last_success_ns == 0)
+        overdue = patience.failing_s >= LOUD_AFTER_S and now - self._said_s >= LOUD_AFTER_S
+        if not at_once and not overdue:
+            return
+        self._said_s = now
+        _log.error(
+            "destination %s is %s (failure %d): %s%s. Records are kept in %s and sent when it works",
+            self.destination.name,
+            state,
+            patience.failures,
+            error,
+            f"; {repair}" if repair else "",
+            self._journal.layout.root,
+            exc_info=error.__cause__ if _is_unexpected(error) else None,
+        )
+
+
+def _unexpected(error: Exception) -> BlockedExportError:
+    found = BlockedExportError(f"{type(error).__name__}: {error}")
+    found.__cause__ = error
+    return found
+
+
+def _is_unexpected(error: BaseException) -> bool:
+    """Whether it comes from a mistake in a program, so that a traceback helps."""
+    cause = error.__cause__
+    return cause is not None and not isinstance(cause, (AuditError, OSError))
 
 
 def drain(
@@ -353,28 +392,28 @@ def drain(
     on_progress: Callable[[], None] = lambda: None,
     give_up: Callable[[], bool] = lambda: False,
 ) -> bool:
-    """Run a shipper in the calling thread until nothing is left, time is up or the caller gives up.
+    """Run a shipper in the calling thread until nothing is left, or time is up; whether nothing is left.
 
     Args:
-        shipper: not started; the caller closes it.
-        timeout_s: how long at most, in seconds.
-        on_progress: called after each round that moved something.
-        give_up: asked after each round that failed or has to wait.
-
-    Returns:
-        Whether nothing is left.
+        shipper: its own thread must not run.
+        timeout_s: how long, in seconds; a batch that is under way is waited for.
+        on_progress: called whenever something was moved.
+        give_up: asked after each round; true ends it.
     """
     deadline = time.monotonic() + timeout_s
     enter_own_thread()
     try:
         while time.monotonic() < deadline:
-            if shipper.step():
+            moved = shipper.delivered + shipper.dead_lettered
+            more = shipper.step()
+            progress = shipper.delivered + shipper.dead_lettered > moved
+            if progress:
                 on_progress()
-            elif shipper.state.failures == 0:
+            elif not more and shipper.state.failures == 0:
                 return True
-            elif give_up():
+            if give_up():
                 return False
-            else:
+            if not progress:
                 time.sleep(0.05)
         return False
     finally:

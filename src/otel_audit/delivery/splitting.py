@@ -1,12 +1,12 @@
 """Finding the records that a destination refuses, by halves, without counting an accepted one as lost.
 
-Pure but for the ``send`` that it is given.  Records are sent in their order.  A receiver that took part of a batch
-and then refused it gets that part again: it knows records by their id.
+Pure but for the ``send`` that it is given.  Records are sent in their order, and none that was accepted is sent again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from ..batch import RecordBatch, StoredRecord
@@ -14,97 +14,143 @@ from ..errors import BlockedExportError, ExportError, RejectedExportError
 from ..protocols import ExportResult
 
 REFUSALS_MAX: Final = 48
-"""So many refusals in a row without one acceptance, and single records are tried here and there instead."""
+"""So many refusals without one acceptance, and single records are tried here and there instead."""
 PROBES: Final = 8
+REQUESTS_MAX: Final = 512
+"""So many requests, and what is known is settled before the rest is looked at."""
+
+
+class RefusedBatchError(BlockedExportError):
+    """The destination refuses whatever it was sent: nothing says that it is the records' fault."""
+
+
+class _Enough(Exception):  # noqa: N818 - it ends a search, it is no failure
+    """What is known should be settled now."""
 
 
 class Splitting:
     """One attempt to settle a batch.
 
+    Args:
+        send: sends a part; returns or raises as an exporter does.
+        evidence: the destination is known to work: it accepted something after it refused these records.
+        choose: picks some numbers of a range; for tests.
+
     Attributes:
-        accepted: sequence numbers that the destination took.
-        refused: single records that it refused, and its answers.
+        accepted: sequence numbers that the destination took.  What is in it from the beginning is not sent.
+        refused: single records that it refused, and its answers.  To be believed only with :attr:`has_evidence`.
         response_ids: ids that it gave to records.
     """
 
-    def __init__(self, send: Callable[[RecordBatch], ExportResult | None]) -> None:
+    def __init__(
+        self,
+        send: Callable[[RecordBatch], ExportResult | None],
+        *,
+        evidence: bool = False,
+        choose: Callable[[range, int], Sequence[int]] = random.sample,
+    ) -> None:
         self.accepted: set[int] = set()
         self.refused: list[tuple[StoredRecord, ExportError]] = []
         self.response_ids: dict[str, str] = {}
         self._send = send
+        self._evidence = evidence
+        self._choose = choose
         self._refusals = 0
-        self._batch: RecordBatch | None = None
+        self._requests = 0
 
     @property
     def has_evidence(self) -> bool:
         """Whether the destination was seen to work: it accepted something."""
-        return bool(self.accepted)
+        return self._evidence or bool(self.accepted)
 
-    def run(self, batch: RecordBatch) -> None:
-        """Send the batch, split where it is refused.  On return every record was accepted or refused by itself.
+    def run(self, batch: RecordBatch, *, newest_first: bool = False) -> None:
+        """Send the batch, split where it is refused.
+
+        On return every record was accepted or refused by itself, or, where that takes too many requests, at least
+        some were.
+
+        Args:
+            batch: the records.
+            newest_first: all but the newest were refused before: see first whether that one is accepted.
 
         Raises:
+            RefusedBatchError: everything that was sent was refused.
             RetryableExportError, BlockedExportError: it went no further; ``accepted`` and ``refused`` say how far.
         """
         self._batch = batch
-        self._deliver(batch)
+        try:
+            if newest_first and not self.has_evidence:
+                self._probe([len(batch.records) - 1])
+            self._deliver(batch.records)
+        except _Enough:
+            return
         if self.refused and not self.has_evidence:
-            raise self._refuses_everything(self.refused[0][1])
+            raise _refuses_everything(self.refused[0][1])
 
-    def _deliver(self, part: RecordBatch) -> None:
-        records = part.records
-        if all(record.sequence in self.accepted for record in records):
+    def _deliver(self, records: Sequence[StoredRecord]) -> None:
+        left = [record for record in records if record.sequence not in self.accepted]
+        if not left:
             return
         try:
-            result = self._send(part)
+            self._try(left)
         except RejectedExportError as error:
-            self._accept(records[: error.accepted])
-            self._split(part.part(error.accepted, len(records)), error)
-        except ExportError as error:
-            self._accept(records[: error.accepted])
-            raise
-        else:
-            self._accept(records)
-            if result is not None:
-                self.response_ids.update(result.response_ids)
+            self._split(left[max(error.accepted, 0) :], error)
 
-    def _split(self, part: RecordBatch, error: RejectedExportError) -> None:
-        count = len(part.records)
-        if count == 0:
+    def _try(self, records: Sequence[StoredRecord]) -> None:
+        """Send records; note what was accepted."""
+        if self._requests >= REQUESTS_MAX and self.has_evidence:
+            raise _Enough
+        self._requests += 1
+        try:
+            result = self._send(RecordBatch(self._batch.stream_id, self._batch.resource, records))
+        except ExportError as error:
+            self._accept(records[: max(error.accepted, 0)])
+            raise
+        self._accept(records)
+        if result is not None:
+            self.response_ids.update(result.response_ids)
+
+    def _split(self, records: Sequence[StoredRecord], error: RejectedExportError) -> None:
+        """Deliver the halves of what was refused together; note what was refused alone."""
+        if not records:
             return
         if not self.has_evidence:
             self._refusals += 1
             if self._refusals == REFUSALS_MAX:
-                self._probe(error)
-        if count == 1:
-            self.refused.append((part.records[0], error))
+                count = len(self._batch.records)
+                self._probe([count - 1, *self._choose(range(count), min(PROBES - 1, count))])
+        if len(records) == 1:
+            self.refused.append((records[0], error))
             return
-        self._deliver(part.part(0, count // 2))
-        self._deliver(part.part(count // 2, count))
+        middle = len(records) // 2
+        self._deliver(records[:middle])
+        self._deliver(records[middle:])
 
-    def _probe(self, error: RejectedExportError) -> None:
-        """Try single records across the batch, the last one first: does it accept anything at all?"""
-        assert self._batch is not None  # noqa: S101 - for the type checker
-        count = len(self._batch.records)
-        for step in range(PROBES):
-            at = (count - 1) - step * count // PROBES
+    def _probe(self, indexes: Sequence[int]) -> None:
+        """Try single records of the batch until one is accepted.
+
+        Raises:
+            RefusedBatchError: none is.
+        """
+        for index in indexes:
             try:
-                self._send(self._batch.part(at, at + 1))
-            except RejectedExportError:
-                continue
-            self._accept(self._batch.records[at : at + 1])
-            return
-        raise self._refuses_everything(error)
+                self._try(self._batch.records[index : index + 1])
+            except RejectedExportError as error:
+                refusal = error
+            if self.has_evidence:
+                return
+        raise _refuses_everything(refusal)
 
-    def _accept(self, records: object) -> None:
-        self.accepted.update(record.sequence for record in records)  # type: ignore[attr-defined]
+    def _accept(self, records: Sequence[StoredRecord]) -> None:
+        self.accepted.update([record.sequence for record in records])
 
-    def _refuses_everything(self, error: ExportError) -> BlockedExportError:
-        return BlockedExportError(
-            f"it refuses every record that it was sent: {error}",
-            status=error.status,
-            retry_after_s=error.retry_after_s,
-            repair=error.repair or "see that address, protocol and credentials are right for this destination",
-            request_id=error.request_id,
-            details=error.details,
-        )
+
+def _refuses_everything(error: ExportError) -> RefusedBatchError:
+    return RefusedBatchError(
+        f"it refuses every record that it was sent: {error}",
+        status=error.status,
+        retry_after_s=error.retry_after_s,
+        repair=error.repair or "see that address, protocol and credentials are right for this destination",
+        request_id=error.request_id,
+        details=error.details,
+    )

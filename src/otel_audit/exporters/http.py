@@ -81,7 +81,7 @@ class HttpExporter:
         response_id: str = "",
         content_type: str | None = None,
         headers: Mapping[str, str] | None = None,
-        timeout: float | str = 10.0,
+        timeout: float | str | None = None,
         compression: str = "none",
         certificate: Any = None,
         client_certificate: Any = None,

@@ -36,7 +36,7 @@ BODY_MAX: Final = 64 * 1024
 
 HTTP_OPTIONS: Final = (
     Option("headers", "map", {}, "headers to send with every request; their values are never shown"),
-    Option("timeout", "duration", 10.0, "how long one request may take, all in all", minimum=0.001),
+    Option("timeout", "duration", None, "limit for one request, where export allows more", minimum=0.001),
     Option("compression", "enum", "none", "of the request's body", choices=("none", "gzip")),
     Option("certificate", "path", None, "file with the authorities (PEM) that the receiver is checked by"),
     Option("client_certificate", "path", None, "file with our certificate (PEM), where the receiver asks for one"),
@@ -85,7 +85,7 @@ class HttpClient:
         if "user-agent" not in map(str.lower, self._headers):
             self._headers["User-Agent"] = user_agent
         self._gzip = options["compression"] == "gzip"
-        self._timeout_s: float = options["timeout"]
+        self._timeout_s: float | None = options["timeout"]
         self._verify: bool = options["verify_tls"]
         self._files: tuple[Path | None, ...] = tuple(
             options[name] for name in ("certificate", "client_certificate", "client_key")
@@ -103,7 +103,7 @@ class HttpClient:
 
     def deadline(self, timeout_s: float) -> float:
         """When a request that begins now has to be over, on the monotonic clock."""
-        return time.monotonic() + min(timeout_s, self._timeout_s)
+        return time.monotonic() + (timeout_s if self._timeout_s is None else min(timeout_s, self._timeout_s))
 
     def send(
         self, method: str, content: bytes, headers: Mapping[str, str], deadline: float, body_max: int = BODY_MAX

@@ -51,7 +51,7 @@ class OtlpHttpExporter:
         *,
         protocol: str = "http/protobuf",
         headers: Mapping[str, str] | None = None,
-        timeout: float | str = 10.0,
+        timeout: float | str | None = None,
         compression: str = "none",
         certificate: Any = None,
         client_certificate: Any = None,

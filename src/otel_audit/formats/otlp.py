@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import functools
 import struct
-from binascii import a2b_base64
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -30,6 +29,9 @@ SCOPE_NAME: Final = "otel_audit"
 PAUSE_EVERY: Final = 16
 """After how many records ``pause`` is called."""
 
+_DAMAGE: Final = (
+    msgspec.MsgspecError, ValueError, TypeError, LookupError, AttributeError, RecursionError, struct.error,
+)  # fmt: skip
 _HEADS_MAX: Final = 16_384
 _HEAD_LENGTH_MAX: Final = 256
 _MASK64: Final = 2**64 - 1
@@ -65,7 +67,7 @@ def encode_logs_request(batch: RecordBatch, pause: Callable[[], object] | None =
     for done, stored in enumerate(batch.records, 1):
         try:
             front, rest = _quick(stored.canonical) or _thorough(stored.canonical)
-        except (ValueError, TypeError, LookupError, AttributeError, RecursionError, struct.error) as error:
+        except _DAMAGE as error:
             where = f"record {stored.sequence} of stream {batch.stream_id}"
             raise DamageError(f"{where} is not in canonical form: {type(error).__name__}") from error
         pieces.append(b"\x12" + _varint(len(front) + len(rest)) + front)
@@ -348,7 +350,7 @@ _SCALARS: Final[Mapping[str, Callable[[Any], bytes]]] = {
     "boolValue": lambda truth: b"\x10\x01" if truth else b"\x10\x00",
     "intValue": lambda number: b"\x18" + _varint(int(number) & _MASK64),
     "doubleValue": lambda number: b"\x21" + struct.pack("<d", number),
-    "bytesValue": lambda text: _field(7, a2b_base64(text)),
+    "bytesValue": lambda text: _field(7, msgspec.convert(text, bytes)),
 }
 
 

@@ -43,18 +43,38 @@ class Files:
     fstat: Callable[[int], os.stat_result] = staticmethod(os.fstat)
     ftruncate: Callable[[int, int], None] = staticmethod(os.ftruncate)
     close: Callable[[int], None] = staticmethod(os.close)
+    stat: Callable[[Path], os.stat_result] = staticmethod(os.stat)
+    listdir: Callable[[Path], list[str]] = staticmethod(os.listdir)
     rename: Callable[[Path, Path], None] = staticmethod(os.rename)
     unlink: Callable[[Path], None] = staticmethod(os.unlink)
+    rmdir: Callable[[Path], None] = staticmethod(os.rmdir)
+    chown: Callable[[Path, int, int], None] = staticmethod(os.chown)
+    fchmod: Callable[[int, int], None] = staticmethod(os.fchmod)
     fsync: Callable[[int], None] = staticmethod(_full_sync)
     fdatasync: Callable[[int], None] = staticmethod(_full_sync if sys.platform == "darwin" else os.fdatasync)
 
-    def mkdir(self, path: Path, mode: int) -> None:
-        """Make one directory with exactly this mode; no error if it is there."""
+    def mkdir(self, path: Path, mode: int) -> bool:
+        """Make one directory with exactly this mode, whatever the umask; whether it was not there before."""
         try:
-            path.mkdir(mode=mode)
+            path.mkdir(mode=0o700)
         except FileExistsError:
-            return
+            return False
         path.chmod(mode)
+        return True
+
+    def create(self, path: Path, mode: int) -> int:
+        """Make a file with exactly this mode, whatever the umask, and open it for appending.
+
+        Raises:
+            FileExistsError: it is there.
+        """
+        fd = self.open(path, CREATE, mode)
+        try:
+            self.fchmod(fd, mode)
+        except BaseException:
+            self.close(fd)
+            raise
+        return fd
 
     def sync_directory(self, path: Path) -> None:
         """Make creations, renames and removals in a directory durable."""
@@ -74,6 +94,10 @@ class Files:
             raise
         return True
 
+    def unlock(self, fd: int) -> None:
+        """Give the lock back, for every descriptor that shares this open file."""
+        fcntl.flock(fd, fcntl.LOCK_UN)
+
     def write_all(self, fd: int, data: bytes) -> None:
         """Write all of it or raise; after an error some of it may have been written."""
         done = self.write(fd, data)
@@ -82,16 +106,19 @@ class Files:
 
     def replace(self, path: Path, data: bytes, mode: int, *, sync_directory: bool = True) -> None:
         """Replace a small file atomically and durably: write beside it, sync, rename, sync the directory."""
-        beside = path.with_name(f".{path.name}.{os.getpid()}.new")
-        with contextlib.suppress(FileNotFoundError):
-            self.unlink(beside)
-        fd = self.open(beside, CREATE, mode)
+        beside = path.with_name(f".{path.name}.{os.urandom(8).hex()}.new")
         try:
-            self.write_all(fd, data)
-            self.fdatasync(fd)
-        finally:
-            self.close(fd)
-        self.rename(beside, path)
+            fd = self.create(beside, mode)
+            try:
+                self.write_all(fd, data)
+                self.fdatasync(fd)
+            finally:
+                self.close(fd)
+            self.rename(beside, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                self.unlink(beside)
+            raise
         if sync_directory:
             self.sync_directory(path.parent)
 
@@ -110,10 +137,12 @@ class Files:
             self.sync_directory(path.parent)
 
     def _open_to_append(self, path: Path, mode: int) -> tuple[int, bool]:
-        try:
-            return self.open(path, APPEND, mode), False
-        except FileNotFoundError:
-            return self.open(path, APPEND | os.O_CREAT, mode), True
+        while True:
+            try:
+                return self.open(path, APPEND, mode), False
+            except FileNotFoundError:
+                with contextlib.suppress(FileExistsError):  # another process was quicker
+                    return self.create(path, mode), True
 
     def _last_byte(self, path: Path, size: int) -> bytes:
         fd = self.open(path, os.O_RDONLY | os.O_CLOEXEC)

@@ -17,56 +17,103 @@ class FileLock:
 
     A forked child must call :meth:`forget`, never :meth:`release`: unlocking would take the lock from the living
     parent, because both share one open file.
+
+    Args:
+        create: make the file if it is not there; else there is nothing to hold.
     """
 
-    def __init__(self, files: Files, path: Path, mode: int) -> None:
+    def __init__(self, files: Files, path: Path, mode: int, *, create: bool = True) -> None:
         self._files = files
         self.path = path
         self._mode = mode
+        self._create = create
         self._fd = -1
+        self._identity = (0, 0)
+        self._pid = 0
 
     @property
     def held(self) -> bool:
-        """Whether this object holds it."""
+        """Whether this object holds it, as far as it knows."""
         return self._fd >= 0
 
     def acquire(self) -> bool:
-        """Take it without waiting; whether it was got.  The file is made if it is not there.
+        """Take it without waiting; whether it was got.
 
         Raises:
+            FileNotFoundError: the file is not there, or its directory.
             OSError: the file cannot be opened, or its file system has no locks.
         """
         if self.held:
             return True
-        fd = self._files.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, self._mode)
+        fd = self._open()
         try:
-            if self._files.lock(fd) and self._is_still(fd):
-                self._fd, fd = fd, -1
-                return True
-            return False
+            if not self._files.lock(fd):
+                return False
+            info = self._files.fstat(fd)
+            if not self._is_named(info):
+                return False
+            identity = (info.st_dev, info.st_ino)
+            pid = os.getpid()
+            self._identity, self._pid, self._fd, fd = identity, pid, fd, -1
+            return True
         finally:
             if fd >= 0:
                 self._files.close(fd)
 
-    def _is_still(self, fd: int) -> bool:
+    def _open(self) -> int:
+        """Open the file; reading is enough for a lock, so that whoever may read a stream can see whether it lives."""
+        while True:
+            try:
+                return self._files.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                if not self._create:
+                    raise
+            with contextlib.suppress(FileExistsError):
+                return self._files.create(self.path, self._mode)
+
+    def _is_named(self, info: os.stat_result) -> bool:
         """Whether the path still names the file that was locked (it may have been removed in between)."""
         try:
-            named = self.path.stat()
+            named = self._files.stat(self.path)
         except FileNotFoundError:
             return False
-        held = self._files.fstat(fd)
-        return (named.st_dev, named.st_ino) == (held.st_dev, held.st_ino)
+        return (named.st_dev, named.st_ino) == (info.st_dev, info.st_ino)
+
+    def is_intact(self) -> bool:
+        """Whether the descriptor is still ours: somebody may have closed it, and with it the lock."""
+        return self.held and is_same_file(self._files, self._fd, self._identity)
+
+    def regain(self) -> bool:
+        """Take it again after somebody closed the descriptor; whether it was got.
+
+        Raises:
+            OSError: the file cannot be opened.
+        """
+        self._fd = -1  # not ours any more: not ours to close
+        return self.acquire()
 
     def release(self) -> None:
-        """Let go of it."""
+        """Let go of it, also where a child inherited the descriptor."""
+        if self._pid == os.getpid() and self.is_intact():
+            with contextlib.suppress(OSError):
+                self._files.unlock(self._fd)
         self.forget()
 
     def forget(self) -> None:
         """Close the descriptor.  In the process that took the lock this releases it; in a forked child it does not."""
         fd, self._fd = self._fd, -1
-        if fd >= 0:
+        if fd >= 0 and is_same_file(self._files, fd, self._identity):
             with contextlib.suppress(OSError):
                 self._files.close(fd)
+
+
+def is_same_file(files: Files, fd: int, identity: tuple[int, int]) -> bool:
+    """Whether a descriptor is open and names the file with this device and inode number."""
+    try:
+        info = files.fstat(fd)
+    except OSError:
+        return False
+    return (info.st_dev, info.st_ino) == identity
 
 
 @lru_cache(maxsize=1)
@@ -78,13 +125,34 @@ def boot_id() -> str:
         return f"{sys.platform}-{uuid.getnode():x}"
 
 
-def owner_lives(pid: int, owner_boot_id: str) -> bool:
-    """Whether the process that wrote a stream can still be there.
+@lru_cache(maxsize=1)
+def _pid_namespace_of(pid: int) -> str:
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
 
-    For a stream whose lock is taken: a descriptor that a child inherited keeps the lock after its owner's death.
+
+def pid_namespace() -> str:
+    """An id of the space in which this process's id counts (a container has its own); empty where there is only one."""
+    return _pid_namespace_of(os.getpid())
+
+
+def owner_lives(pid: int, owner_boot_id: str, owner_pid_namespace: str | None = None) -> bool:
+    """Whether the process that wrote a stream can still be there.  For a stream whose lock is taken.
+
+    A descriptor that a child inherited keeps the lock after its owner's death, so the process is looked for.  Where
+    that proves nothing, because its id does not count here (another container, another kernel), the lock is believed.
+
+    Args:
+        pid: the owner's.
+        owner_boot_id: of the kernel that it runs on.
+        owner_pid_namespace: where its id counts; ``None``: where ours does.
     """
     if owner_boot_id != boot_id():
-        return False
+        return True
+    if owner_pid_namespace is not None and owner_pid_namespace != pid_namespace():
+        return True
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

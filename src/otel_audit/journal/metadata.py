@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
@@ -14,7 +15,7 @@ import msgspec
 from .. import semconv as sc
 from .._version import __version__
 from ..errors import DamageError
-from .locks import boot_id
+from .locks import boot_id, pid_namespace
 
 FORMAT: Final = 1
 NAME: Final = "stream.json"
@@ -35,8 +36,9 @@ class StreamMetadata(msgspec.Struct, frozen=True, kw_only=True):
         created_ns: nanoseconds since 1970.
         resource: OpenTelemetry resource attributes of the process that writes.
         scope: name and version of the writing library.
-        host, boot_id, pid: where the writer runs.
+        host, boot_id, pid_namespace, pid: where the writer runs.
         required: destinations that must have a record before it may be removed.
+        optional: destinations that are to have it too, but that nobody waits for.
     """
 
     format: int
@@ -50,13 +52,17 @@ class StreamMetadata(msgspec.Struct, frozen=True, kw_only=True):
     boot_id: str
     pid: int
     required: list[str]
+    pid_namespace: str = ""
+    optional: list[str] = []
 
     def encode(self) -> bytes:
         """The bytes of the file; their SHA-256 stands in the stream's first record."""
         return msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n"
 
 
-def describe_stream(stream_id: str, resource: dict[str, Any], required: list[str]) -> StreamMetadata:
+def describe_stream(
+    stream_id: str, resource: dict[str, Any], required: Sequence[str], optional: Sequence[str] = ()
+) -> StreamMetadata:
     """Metadata for a stream that this process begins now."""
     return StreamMetadata(
         format=FORMAT,
@@ -70,6 +76,8 @@ def describe_stream(stream_id: str, resource: dict[str, Any], required: list[str
         boot_id=boot_id(),
         pid=os.getpid(),
         required=sorted(required),
+        pid_namespace=pid_namespace(),
+        optional=sorted(optional),
     )
 
 

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 from pathlib import Path
 from typing import NamedTuple
+
+from .files import APPEND, OS_FILES, Files
+from .layout import Layout
+from .line import Line, make_line, scan
+from .locks import is_same_file
 
 _NAME = re.compile(r"(\d{20})\.jsonl")
 
@@ -21,11 +28,147 @@ def segment_path(directory: Path, first: int) -> Path:
     return directory / f"{first:020d}.jsonl"
 
 
-def list_segments(directory: Path) -> list[Segment]:
+def list_segments(directory: Path, files: Files = OS_FILES) -> list[Segment]:
     """The segments of a stream, in order.  Empty where the directory is gone."""
     try:
-        names = [entry.name for entry in directory.iterdir()]
+        names = files.listdir(directory)
     except FileNotFoundError:
         return []
     found = (_NAME.fullmatch(name) for name in names)
     return sorted(Segment(int(match[1]), directory / match[0]) for match in found if match)
+
+
+class OpenSegment:
+    """The segment that a writer appends to, and the descriptor through which it does.
+
+    Attributes:
+        path: where it is.
+        first: sequence number of its first record.
+        fd: the descriptor; -1 when it is closed.
+        end: the offset behind the last line that is known to be written.
+        synced_end: the offset behind the last line that is known to be on the disk.
+    """
+
+    __slots__ = ("_files", "_identity", "end", "fd", "first", "path", "synced_end")
+
+    def __init__(self, files: Files, path: Path, first: int, fd: int, end: int = 0) -> None:
+        info = files.fstat(fd)
+        self._files = files
+        self._identity = (info.st_dev, info.st_ino)
+        self.path = path
+        self.first = first
+        self.fd = fd
+        self.end = end
+        self.synced_end = end
+
+    def is_ours(self) -> bool:
+        """Whether the descriptor still names this file: a daemoniser closes all, and numbers are used again."""
+        return is_same_file(self._files, self.fd, self._identity)
+
+    def size(self) -> int | None:
+        """The file's size; ``None`` where the descriptor is not ours any more or the file was removed."""
+        try:
+            info = self._files.fstat(self.fd)
+        except OSError:
+            return None
+        if (info.st_dev, info.st_ino) != self._identity or info.st_nlink == 0:
+            return None
+        return info.st_size
+
+    def read(self, start: int, stop: int) -> bytes:
+        """The bytes between two offsets, by the file's name.
+
+        Raises:
+            OSError: they cannot be read.
+        """
+        fd = self._files.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return self._files.pread(fd, stop - start, start)
+        finally:
+            self._files.close(fd)
+
+    def reopened(self) -> OpenSegment:
+        """The same segment through a new descriptor; the old one is not ours to close.
+
+        Raises:
+            FileNotFoundError: it was removed.
+            OSError: it cannot be opened.
+        """
+        fd = self._files.open(self.path, APPEND)
+        try:
+            again = OpenSegment(self._files, self.path, self.first, fd, self.end)
+        except BaseException:
+            self._files.close(fd)
+            raise
+        again.synced_end = self.synced_end
+        return again
+
+    def close(self) -> None:
+        """Close the descriptor, if it is still ours."""
+        fd, ours = self.fd, self.is_ours()
+        self.fd = -1
+        if ours:
+            with contextlib.suppress(OSError):
+                self._files.close(fd)
+
+
+def new_segment(layout: Layout, directory: Path, first: int) -> OpenSegment:
+    """Make an empty segment, durable in its directory.
+
+    Raises:
+        OSError: it could not be made.
+    """
+    files = layout.files
+    path = segment_path(directory, first)
+    with contextlib.suppress(FileNotFoundError):
+        if files.stat(path).st_size == 0:
+            files.unlink(path)  # left by an attempt that was interrupted
+    fd = files.create(path, layout.mode)
+    try:
+        segment = OpenSegment(files, path, first, fd)
+        files.sync_directory(directory)
+    except BaseException:
+        files.close(fd)
+        raise
+    return segment
+
+
+def move_unsynced(layout: Layout, segment: OpenSegment, first: int) -> tuple[OpenSegment, int]:
+    """Copy what a failed sync left in doubt from the page cache to a new segment, and sync that.
+
+    The copy appears under its final name when it is on the disk.  Where nothing of the old segment was synced, it takes
+    the old one's place.
+
+    Args:
+        layout: the journal.
+        segment: whose sync failed.
+        first: sequence number of its first record that is not synced.
+
+    Returns:
+        The new segment, and how many records are in it.
+
+    Raises:
+        OSError: it cannot be done (now); the old segment is as it was.
+    """
+    files = layout.files
+    directory = segment.path.parent
+    data = segment.read(segment.synced_end, segment.end)
+    lines = [item for item in scan(data, final=True) if isinstance(item, Line)]
+    whole = b"".join([make_line(line.canonical)[0] for line in lines])
+    beside = directory / f".{first:020d}.{os.urandom(8).hex()}.rescue"
+    fd = -1
+    try:
+        fd = files.create(beside, layout.mode)
+        files.write_all(fd, whole)
+        files.fdatasync(fd)
+        path = segment_path(directory, first)
+        moved = OpenSegment(files, path, first, fd, len(whole))
+        files.rename(beside, path)
+        files.sync_directory(directory)
+    except BaseException:
+        if fd >= 0:
+            files.close(fd)
+        with contextlib.suppress(OSError):
+            files.unlink(beside)
+        raise
+    return moved, len(lines)

@@ -8,7 +8,11 @@ there is.
 
 No foreign code runs under the lock, but a signal handler or a finaliser may strike while its own thread holds it.
 Such a re-entrant ``append`` neither waits (it would wait for itself) nor writes: it leaves its entry in a bounded list,
-which the outer call writes before it returns.
+which the outer call writes before it returns.  A re-entrant ``close`` is left to the outer call in the same way.
+
+There are two locks.  ``_lock`` is for the state.  ``_sync_lock`` is held while the kernel syncs, because an error is
+reported to one caller only: whoever leaves a segment must not find it synced "without an error" that another thread
+was given.  The order is ``_lock``, then ``_sync_lock``; a thread that holds only the second never waits for the first.
 
 A failed sync is sticky: after it the kernel may have dropped pages that it calls clean.  The unsynced lines are copied
 at once from the page cache into a new segment, which is synced; the old segment is never trusted behind its last
@@ -17,22 +21,19 @@ synced record, because the next segment begins there.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
-import sys
-import threading
 from collections import deque
-from typing import Final
+from typing import Final, NoReturn
 
 from ..canonical import sequence_fragment
 from ..errors import JournalClosedError, JournalError, JournalFullError, JournalSyncError
-from .files import CREATE, Files
 from .layout import Layout
-from .line import Damage, Line, make_line, scan
+from .line import make_line
 from .locks import FileLock
 from .metadata import StreamMetadata
-from .segment import segment_path
+from .segment import OpenSegment, move_unsynced, new_segment
+from .threads import owned_lock
 
 DEFERRED_MAX: Final = 1024
 """How many re-entrant records may wait for the outer call."""
@@ -92,34 +93,33 @@ class StreamWriter:
         self.metadata = metadata
         self.pid = os.getpid()
         self.notes: deque[str] = deque(maxlen=64)
-        """What went wrong and was mended; the provider logs it."""
+        """What went wrong and was mended; the journal logs it."""
+        self.lost = False
+        """The segment was removed or cut by somebody else, or the stream was taken from us: it is over."""
+        self.bytes_written = 0
         self._layout = layout
-        self._files: Files = layout.files
+        self._files = layout.files
         self._write = layout.files.write
         self._owner_lock = lock
         self._segment_bytes_max = segment_bytes_max
-        self._lock = threading.Lock()
-        self._busy: dict[int, bool] = {}
+        self._roll_at = segment_bytes_max
+        self._lock, self._owned = owned_lock()
+        self._sync_lock, self._syncing = owned_lock()
         self._deferred: deque[Entry] = deque()
+        self._closing: tuple[Entry | None] | None = None
+        self._left = False
         self._pending: Entry | None = None
         self._dirty = False
         self._broken: OSError | None = None
         self._closed = False
-        self.lost = False
-        """The segment was removed by somebody else: this stream is over."""
         self._sequence = 0
         self._previous_hash = ""
-        self._segment_first = 1
-        self._end = 0
-        self._fd = -1
-        self._identity = (0, 0)
-        self._recent: list[bytes] = []
+        self._recent: list[Entry] = []
         self._recent_bytes = 0
+        self._recent_hash = ""
         self._synced_sequence = 0
-        self._synced_end = 0
-        self.bytes_written = 0
-        with self._lock:
-            self._open_segment(1)
+        self._in_doubt: list[range] = []
+        self._segment = new_segment(layout, self.directory, 1)
 
     # -- what others may know -----------------------------------------------------------------------
 
@@ -131,16 +131,22 @@ class StreamWriter:
     @property
     def end(self) -> tuple[int, int]:
         """First sequence number of the present segment, and the offset up to which it is written."""
-        while True:
-            first = self._segment_first
-            end = self._end
-            if first == self._segment_first:
-                return first, end
+        segment = self._segment
+        return segment.first, segment.end
 
     @property
     def closed(self) -> bool:
         """Whether nothing can be appended any more."""
         return self._closed
+
+    @property
+    def unsynced(self) -> bool:
+        """Whether a sync has something to do."""
+        return self._synced_sequence < self._sequence or self._broken is not None or self._left
+
+    def in_doubt(self, sequence: int) -> bool:
+        """Whether a record was among those that could not all be read back after a failed sync."""
+        return any(sequence in doubtful for doubtful in self._in_doubt)
 
     # -- appending --------------------------------------------------------------------------------------
 
@@ -153,61 +159,60 @@ class StreamWriter:
             JournalError: the operating system refused; ``.journaled`` says whether the record is there.
             BaseException: whatever interrupted; ``entry.journaled`` says whether the record is there.
         """
-        if self._entered():
+        if self._owned() or self._syncing():
             self._defer(entry)
             return
         try:
-            self._busy[threading.get_ident()] = True
             with self._lock:
                 self._append(entry)
         finally:
-            self._busy.pop(threading.get_ident(), None)
-        if self._deferred:
-            self._write_deferred()
+            if self._left:
+                self._do_what_was_left()
 
-    def _append(self, entry: Entry) -> None:
-        if self._dirty or self._broken is not None or self._end >= self._segment_bytes_max or self._closed:
+    def _append(self, entry: Entry, *, again: bool = False) -> None:
+        if self._dirty or self._broken is not None or self._closed or self._segment.end >= self._roll_at:
             self._prepare_to_write()
+        segment = self._segment
         try:
-            sequence = self._sequence + 1
-            line, digest = make_line(
-                entry.head
-                + sequence_fragment(sequence, self._previous_hash, self.stream_id, end=entry.end)
-                + entry.tail
-            )
+            line, digest = self._line_of(entry, self._sequence + 1, self._previous_hash)
             self._pending = entry
             self._dirty = True
             entry.begun = True
-            done = self._write(self._fd, line)
+            done = self._write(segment.fd, line)
             if done != len(line):
-                self._files.write_all(self._fd, line[done:])
-            self._advance(entry, digest, line)
+                self._files.write_all(segment.fd, line[done:])
+            self._advance(entry, digest, len(line))
             self._dirty = False
         except BaseException as error:
             if self._dirty:
                 self._settle_after(error)
-            if isinstance(error, OSError):
+            if not isinstance(error, OSError) or entry.sequence:
+                raise
+            if self._dirty or segment is self._segment or again:
                 raise _journal_error(error, entry) from error
-            raise
+        if not entry.sequence:  # it failed because the descriptor was not ours any more, and now there is a new one
+            self._append(entry, again=True)
+        elif self._recent_bytes > RECENT_BYTES_MAX:
+            self._check_descriptor()
 
-    def _advance(self, entry: Entry | None, digest: str, line: bytes) -> None:
+    def _line_of(self, entry: Entry, sequence: int, previous_hash: str) -> tuple[bytes, str]:
+        fragment = sequence_fragment(sequence, previous_hash, self.stream_id, entry.end)
+        return make_line(entry.head + fragment + entry.tail)
+
+    def _advance(self, entry: Entry, digest: str, size: int) -> None:
         """The line is in the file: say so in the state.
 
         Between the first store and the last nothing is called, so nothing can interrupt.
         """
-        size = len(line)
         sequence = self._sequence + 1
-        self._end += size
+        self._segment.end += size
         self._previous_hash = digest
         self._sequence = sequence
         self.bytes_written += size
         self._recent_bytes += size
-        if entry is not None:
-            entry.sha256 = digest
-            entry.sequence = sequence
-        self._recent.append(line)
-        if self._recent_bytes > RECENT_BYTES_MAX:
-            self._check_descriptor()
+        entry.sha256 = digest
+        entry.sequence = sequence
+        self._recent.append(entry)
 
     def _prepare_to_write(self) -> None:
         """Everything that is rare: closed, broken, dirty, or the segment is full."""
@@ -218,7 +223,7 @@ class StreamWriter:
                 self._reconcile()
             if self._broken is not None:
                 self._rescue()
-            if self._end >= self._segment_bytes_max:
+            if self._segment.end >= self._roll_at:
                 self._roll()
         except OSError as error:
             kind = JournalSyncError if self._broken is not None else _error_class(error)
@@ -226,42 +231,48 @@ class StreamWriter:
 
     # -- re-entrance -----------------------------------------------------------------------------------
 
-    def _entered(self) -> bool:
-        """Whether this thread is inside one of our locked sections already (a signal handler, a finaliser).
-
-        The mark alone could be left over from a call that was interrupted while it removed it, so the stack is asked.
-        """
-        if threading.get_ident() not in self._busy:
-            return False
-        frame = sys._getframe(2)  # noqa: SLF001 - the only way to see our own callers
-        while frame is not None:
-            if frame.f_code in _LOCKED_SECTIONS and frame.f_locals.get("self") is self:
-                return True
-            frame = frame.f_back  # type: ignore[assignment]
-        return False
-
     def _defer(self, entry: Entry) -> None:
+        """Leave the entry to the outer call of this very thread."""
+        if self._closed:
+            raise JournalClosedError("the provider is shut down: nothing can be emitted through it", journaled=False)
         if len(self._deferred) >= DEFERRED_MAX:
             raise JournalFullError(
                 f"{DEFERRED_MAX} records were emitted from within one emit of the same thread", journaled=False
             )
         entry.deferred = True
         self._deferred.append(entry)
+        self._left = True
 
-    def _write_deferred(self) -> None:
-        """Write what re-entrant calls left.  What cannot be written stays for the next call."""
+    def take_deferred(self, entries: list[Entry]) -> None:
+        """Take over what was deferred before this stream was there."""
+        self._deferred.extend(entries)
+        self._left = True
+
+    def _do_what_was_left(self) -> None:
+        """Write what re-entrant calls left, and end the stream if one asked for it.
+
+        What cannot be written now waits for the next call.
+        """
         try:
-            self._busy[threading.get_ident()] = True
             with self._lock:
-                while self._deferred:
-                    entry = self._deferred[0]
-                    if not entry.sequence:
-                        self._append(entry)
-                    self._deferred.popleft()
+                self._write_deferred()
+            closing = self._closing
+            if closing is not None:
+                self.close(closing[0])
         except JournalError as error:
             self.notes.append(f"{len(self._deferred)} deferred records wait for the next emit: {error}")
-        finally:
-            self._busy.pop(threading.get_ident(), None)
+
+    def _write_deferred(self) -> None:
+        try:
+            self._left = False
+            while self._deferred:
+                entry = self._deferred[0]
+                if not entry.sequence:
+                    self._append(entry)
+                self._deferred.popleft()
+        except BaseException:
+            self._left = True
+            raise
 
     # -- after an interruption or an error ---------------------------------------------------------
 
@@ -275,231 +286,242 @@ class StreamWriter:
     def _reconcile(self) -> None:
         """Make the state agree with the file: take over a whole line, cut off a part of one."""
         self._check_descriptor()
-        size = self._files.fstat(self._fd).st_size
-        if size > self._end:
-            data = self._read_back(self._end, size)
-            for item in scan(data, self._end, final=False):
-                if isinstance(item, Damage):
-                    break
-                self._advance(self._pending, item.sha256, data[item.start - (size - len(data)) : item.stop])
-            if size > self._end:
-                self._files.ftruncate(self._fd, self._end)
-        if self._pending is not None and not self._pending.sequence:
-            self._pending.begun = False
+        segment, entry = self._segment, self._pending
+        behind = segment.read(segment.end, segment.end + (segment.size() or 0))
+        if entry is not None and not entry.sequence:
+            line, digest = self._line_of(entry, self._sequence + 1, self._previous_hash)
+            if behind.startswith(line):
+                self._advance(entry, digest, len(line))
+                behind = behind[len(line) :]
+            elif behind and line.startswith(behind):
+                self._files.ftruncate(segment.fd, segment.end)
+                behind = b""
+            if not entry.sequence:
+                entry.begun = False
         self._pending = None
         self._dirty = False
+        self._step_over(len(behind))
 
-    def _read_back(self, start: int, stop: int) -> bytes:
-        fd = self._files.open(segment_path(self.directory, self._segment_first), os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            return self._files.pread(fd, stop - start, start)
-        finally:
-            self._files.close(fd)
+    def _step_over(self, foreign: int) -> None:
+        """Somebody else wrote into our segment: the reader steps over it, and so do we."""
+        if foreign:
+            self._segment.end += foreign
+            self.notes.append(f"{foreign} bytes that are not ours stand in {self._segment.path}")
 
     def _check_descriptor(self) -> None:
-        """See that our descriptor is still our file; if not, open it again and write again what went elsewhere.
+        """See that our descriptors are still ours, and mend what can be mended.
 
-        A daemoniser may have closed every descriptor, and the number may name another file by now.
+        A daemoniser may have closed every descriptor, and with it the stream's lock, and the numbers may name other
+        files by now.  Then the files are opened again, and what went elsewhere is written again.
+
+        Raises:
+            JournalClosedError: the stream is lost.
+            OSError: the files cannot be opened or written now.
         """
-        try:
-            info = self._files.fstat(self._fd)
-        except OSError:
-            info = None
-        if info is None or (info.st_dev, info.st_ino) != self._identity:
-            self._reopen()
-        elif info.st_nlink == 0:
-            self.lost = self._closed = True
-            self.notes.append("the journal's segment was removed by somebody else; a new stream begins")
-            raise JournalClosedError("the segment was removed by somebody else", journaled=False)
-        self._recent.clear()
+        if not self._owner_lock.is_intact():
+            self._regain_lock()
+        size = self._segment.size()
+        if size is None:
+            size = self._reopen()
+        if size < self._segment.end:
+            self._lose(f"{self._segment.end - size} bytes at the end of {self._segment.path} were removed")
+        if size > self._segment.end and not self._dirty:
+            self._step_over(size - self._segment.end)
+        self._recent = []
+        self._recent_hash = self._previous_hash
         self._recent_bytes = 0
 
-    def _reopen(self) -> None:
-        self._fd = -1  # not ours any more: not ours to close
-        path = segment_path(self.directory, self._segment_first)
-        self._fd = self._files.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
-        missing = self._end - self._files.fstat(self._fd).st_size
-        if missing > 0:
-            self._files.write_all(self._fd, b"".join(self._recent)[-missing:])
-        self._remember_identity()
+    def _regain_lock(self) -> None:
+        try:
+            if self._owner_lock.regain():
+                self.notes.append("the stream's lock was closed by somebody else, and taken again")
+                return
+        except FileNotFoundError:
+            pass
+        self._lose("the stream's lock was closed by somebody else, and is gone")
+
+    def _reopen(self) -> int:
+        """Open the segment again, and write again what went elsewhere; the file's size then."""
+        try:
+            segment = self._segment.reopened()
+        except FileNotFoundError:
+            self._lose(f"{self._segment.path} was removed")
+        size = self._files.fstat(segment.fd).st_size
+        missing = segment.end - size
+        recent = b"".join(self._recent_lines())
+        if 0 < missing <= len(recent):
+            self._files.write_all(segment.fd, recent[-missing:])
+            size = segment.end
+        self._segment = segment
         self.notes.append(
             f"the journal's descriptor was closed by somebody else; opened again, {max(missing, 0)} bytes written again"
         )
+        return size
 
-    def _remember_identity(self) -> None:
-        info = self._files.fstat(self._fd)
-        self._identity = (info.st_dev, info.st_ino)
+    def _recent_lines(self) -> list[bytes]:
+        lines = []
+        previous = self._recent_hash
+        for entry in self._recent:
+            line, previous = self._line_of(entry, entry.sequence, previous)
+            lines.append(line)
+        return lines
+
+    def _lose(self, why: str) -> NoReturn:
+        """Give the stream up.  What was written lately is kept for the next one, see :meth:`unsaved`."""
+        self.lost = self._closed = True
+        if self._pending is not None and not self._pending.sequence:
+            self._pending.begun = False
+        self.notes.append(f"{why}, by somebody else; a new stream begins, and {len(self.unsaved())} records go there")
+        raise JournalClosedError(f"the stream is lost: {why}", journaled=False)
+
+    def unsaved(self) -> list[Entry]:
+        """Of a lost stream: what was written after the last check that all is well, and what was deferred.
+
+        They go into the next stream, so a receipt may name this one; the record's id is the same.
+        """
+        recent = [Entry(entry.head, entry.tail) for entry in self._recent if entry.sequence > 1 and not entry.end]
+        return recent + [entry for entry in self._deferred if not entry.sequence]
 
     # -- segments and syncing -----------------------------------------------------------------------
 
-    def _open_segment(self, first: int) -> None:
-        """Make an empty segment, durable in its directory, and go on in it."""
-        path = segment_path(self.directory, first)
-        with contextlib.suppress(FileNotFoundError):
-            if path.stat().st_size == 0:
-                self._files.unlink(path)  # left by an attempt that failed half-way
-        fd = self._files.open(path, CREATE, self._layout.mode)
-        try:
-            self._layout.give(path)
-            self._files.sync_directory(self.directory)
-        except BaseException:
-            self._files.close(fd)
-            raise
-        self._fd = fd
-        self._end = 0
-        self._segment_first = first
-        self._synced_end = 0
-        self._remember_identity()
-
     def _roll(self) -> None:
         """Leave a full segment for a new one; what is left is synced first."""
-        try:
-            self._files.fdatasync(self._fd)
-        except OSError as error:
-            self._broken = error
-            self._rescue()
-            return
-        self._synced_sequence = self._sequence
-        old = self._fd
-        self._check_descriptor()
-        self._open_segment(self._sequence + 1)
-        self._files.close(old)
+        with self._sync_lock:
+            self._check_descriptor()
+            segment = self._segment
+            if self._broken is None:
+                try:
+                    self._files.fdatasync(segment.fd)
+                except OSError as error:
+                    self._broken = error
+            if self._broken is not None:
+                self._rescue()
+                return
+            segment.synced_end = segment.end
+            self._synced_sequence = self._sequence
+            try:
+                new = new_segment(self._layout, self.directory, self._sequence + 1)
+            except OSError as error:  # go on in this one, and try again later
+                self._roll_at = segment.end + self._segment_bytes_max // 8 + 1
+                self.notes.append(f"a new segment could not be made: {error.strerror}; the old one grows on")
+                return
+            self._segment = new
+            self._roll_at = self._segment_bytes_max
+            segment.close()
 
     def sync(self) -> int:
         """Make everything written so far survive power loss; the last sequence number that this covers.
 
+        Called by a signal handler within one of our own locked sections, it does nothing.
+
         Raises:
-            JournalSyncError: the sync failed, and moving the unsynced records to a new segment failed too.
+            JournalSyncError: the sync failed, and moving the unsynced records to a new segment failed too; or the
+                stream is lost.
         """
-        if self._entered():
+        if self._owned() or self._syncing():
             return self._synced_sequence
         try:
-            self._busy[threading.get_ident()] = True
-            return self._sync()
+            while True:
+                covered = self._sync()
+                if covered is not None:
+                    return covered
         except OSError as error:
-            raise JournalSyncError(f"journal: cannot sync: {error.strerror}", journaled=None) from error
+            raise JournalSyncError(
+                f"journal: written, but not known to be on the disk: {error.strerror} ({self.directory})", journaled=None
+            ) from error
+        except JournalClosedError as error:
+            raise JournalSyncError(f"journal: written, but not known to be on the disk: {error}", journaled=None) from error
         finally:
-            self._busy.pop(threading.get_ident(), None)
-            if self._deferred:
-                self._write_deferred()
+            if self._left:
+                self._do_what_was_left()
 
-    def _sync(self) -> int:
+    def _sync(self) -> int | None:
+        """One attempt; ``None`` where the descriptor was not ours in between."""
         with self._lock:
-            if self._closed:
-                return self._synced_sequence
+            segment, sequence = self._segment, self._sequence
+            if self._broken is None and self._synced_sequence == sequence:
+                return sequence
+            if segment.fd < 0 or self.lost:
+                raise JournalClosedError("the stream is closed", journaled=None)
             if self._broken is None:
                 self._check_descriptor()
-            sequence, end, fd, first = self._sequence, self._end, self._fd, self._segment_first
-            broken = self._broken
-            if broken is None and sequence == self._synced_sequence:
-                return sequence
-        if broken is None:
-            try:
-                self._files.fdatasync(fd)
-            except OSError as error:
-                broken = error
+                segment, sequence = self._segment, self._sequence
+            end = segment.end
+        with self._sync_lock:
+            if self._broken is None and segment is self._segment:
+                try:
+                    self._files.fdatasync(segment.fd)
+                except OSError as error:
+                    if segment is self._segment:  # else a nested call has left it
+                        self._broken = error
         with self._lock:
-            if broken is None or self._synced_sequence >= sequence:
-                if self._synced_sequence < sequence:
-                    self._synced_sequence = sequence
-                    if first == self._segment_first:
-                        self._synced_end = end
-                return sequence
-            self._broken = broken
-            try:
+            if self._broken is not None:
                 self._rescue()
-            except OSError as error:
-                raise JournalSyncError(
-                    f"journal: written, but not known to be on the disk: {broken.strerror}; moving the unsynced records "
-                    f"to a new segment failed too: {error.strerror} ({self.directory})",
-                    journaled=None,
-                ) from error
-            return self._sequence
+            elif segment is self._segment and segment.is_ours():
+                self._synced_sequence = max(self._synced_sequence, sequence)
+                segment.synced_end = max(segment.synced_end, end)
+            return self._synced_sequence if self._synced_sequence >= sequence else None
 
     def _rescue(self) -> None:
-        """After a failed sync: copy the unsynced lines from the page cache to a new segment, and sync that."""
-        lines = self._read_back(self._synced_end, self._end)
-        items = list(scan(lines, 0, final=True))
-        whole = [lines[item.start : item.stop] for item in items if isinstance(item, Line)]
-        if len(whole) != self._sequence - self._synced_sequence:
-            self.notes.append(
-                f"after a failed sync {self._sequence - self._synced_sequence - len(whole)} records could not be read back"
-            )
-        old, before = self._fd, (self._segment_first, self._end, self._synced_end, self._identity)
-        first = self._synced_sequence + 1
-        if first == self._segment_first:
-            self._set_aside(first)
-        try:
-            self._open_segment(first)
-            self._files.write_all(self._fd, b"".join(whole))
-            self._files.fdatasync(self._fd)
-        except OSError:
-            if self._fd != old:
-                self._files.close(self._fd)
-                self._files.unlink(segment_path(self.directory, first))
-            self._fd = old
-            self._segment_first, self._end, self._synced_end, self._identity = before
-            if first == self._segment_first:
-                self._put_back(first)
-            raise
-        self._files.close(old)
-        self._end = self._synced_end = sum(map(len, whole))
-        self._synced_sequence = self._sequence
-        self._recent.clear()
-        self._recent_bytes = 0
-        self._broken = None
-        self.notes.append(f"a sync failed; {len(whole)} records were moved to a new segment and synced")
+        """After a failed sync: move the unsynced lines to a new segment."""
+        with self._sync_lock:
+            if self._broken is None:
+                return
+            self._check_descriptor()
+            old, first = self._segment, self._synced_sequence + 1
+            segment, count = move_unsynced(self._layout, old, first)
+            why = self._broken.strerror
+            if count < self._sequence - self._synced_sequence:
+                self._in_doubt.append(range(first, self._sequence + 1))
+                self.notes.append(
+                    f"{self._sequence + 1 - first - count} of the records {first} to {self._sequence} could not be read "
+                    "back after a failed sync: they are lost"
+                )
+            self._segment = segment
+            self._synced_sequence = self._sequence
+            self._roll_at = self._segment_bytes_max
+            self._broken = None
+            old.close()
+            self.notes.append(f"a sync failed ({why}); {count} records were moved to a new segment and synced")
 
-    def _set_aside(self, first: int) -> None:
-        path = segment_path(self.directory, first)
-        self._files.rename(path, path.with_suffix(".unsynced"))
-
-    def _put_back(self, first: int) -> None:
-        path = segment_path(self.directory, first)
-        self._files.rename(path.with_suffix(".unsynced"), path)
-
-    @property
-    def unsynced(self) -> bool:
-        """Whether something was written that is not yet synced."""
-        return self._synced_sequence < self._sequence or self._broken is not None
+    # -- the end ---------------------------------------------------------------------------------------
 
     def close(self, last: Entry | None = None) -> None:
         """End the stream: write a last record, sync, let go of the lock.  Twice is harmless.
 
+        Called by a signal handler within one of our own locked sections, it is done when that is left.
+
         Raises:
             JournalError: the last record or the sync failed; the stream is closed all the same.
         """
-        if self._closed:
+        if self._owned() or self._syncing():
+            self._closing = (last,)
+            self._left = True
+            return
+        if self._segment.fd < 0:
             return
         try:
-            if last is not None:
-                self.append(last)
+            with self._lock:
+                try:
+                    if not self._closed:
+                        self._write_deferred()
+                        if last is not None:
+                            self._append(last)
+                finally:
+                    self._closed = True
             self.sync()
         finally:
-            try:
-                self._busy[threading.get_ident()] = True
-                with self._lock:
-                    self._closed = True
-                    fd, self._fd = self._fd, -1
-                    if fd >= 0:
-                        self._files.close(fd)
-            finally:
-                self._busy.pop(threading.get_ident(), None)
+            with self._lock:
+                self._closing = None
+                self._left = False
+                self._segment.close()
             self._owner_lock.release()
 
     def abandon(self) -> None:
         """In a forked child: close the parent's descriptors, and nothing else."""
         self._closed = True
         self._owner_lock.forget()
-        fd, self._fd = self._fd, -1
-        with contextlib.suppress(OSError):
-            os.close(fd)
-
-
-_LOCKED_SECTIONS: Final = frozenset(
-    method.__code__
-    for method in (StreamWriter.append, StreamWriter._write_deferred, StreamWriter.sync, StreamWriter.close)  # noqa: SLF001
-)
+        self._segment.close()
 
 
 def _error_class(error: OSError) -> type[JournalError]:

@@ -40,8 +40,8 @@ class StreamDirectory:
         return read_metadata(self.path)
 
     def owner_lock(self) -> FileLock:
-        """The lock that its writer holds; to be had only when the writer is dead."""
-        return FileLock(self.layout.files, self.path / "lock", self.layout.mode)
+        """The lock that its writer holds; to be had only when the writer is dead.  Never made by us: it is the writer's."""
+        return FileLock(self.layout.files, self.path / "lock", self.layout.mode, create=False)
 
     def owner_state(self) -> str:
         """``"living"`` or ``"dead"``.
@@ -59,7 +59,8 @@ class StreamDirectory:
             return DEAD
         finally:
             lock.release()
-        return LIVING if owner_lives(self.metadata.pid, self.metadata.boot_id) else DEAD
+        owner = self.metadata
+        return LIVING if owner_lives(owner.pid, owner.boot_id, owner.pid_namespace) else DEAD
 
     def cursor_file(self, destination: str) -> CursorFile:
         """The cursor of a destination."""

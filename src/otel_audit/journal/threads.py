@@ -7,25 +7,40 @@ emits while its own thread holds one of them would wait for it for ever, so neit
 from __future__ import annotations
 
 import _thread
-import contextlib
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 from ..context import enter_own_thread, leave_own_thread
+
+
+def owned_lock() -> tuple[AbstractContextManager[bool], Callable[[], bool]]:
+    """A lock, and what says whether the calling thread holds it.
+
+    A signal handler or a finaliser may strike while its own thread holds a lock; it must know that, or it waits for
+    itself.  Only the lock itself can say it without a moment of doubt: a mark beside it could be left over from an
+    interrupted call, or not be set yet.
+    """
+    lock = threading.RLock()
+    return lock, lock._is_owned  # type: ignore[attr-defined]  # noqa: SLF001 - as threading.Condition uses it
 
 
 class Wake:
     """An event whose setting is one atomic operation.  Several settings before one wait are one."""
 
+    __slots__ = ("_lock",)
+
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = _thread.allocate_lock()
         self._lock.acquire()
 
     def set(self) -> None:
         """Wake the waiting thread, or let the next wait return at once."""
-        with contextlib.suppress(RuntimeError):
+        try:  # noqa: SIM105 - a waiting emit is woken by this
             self._lock.release()
+        except RuntimeError:
+            pass  # it is set already
 
     def wait(self, timeout_s: float) -> bool:
         """Wait until it is set; whether it was.  Clears it."""
@@ -43,6 +58,7 @@ class OwnThread:
         self._run = run
         self._alive = False
         self._ident = 0
+        self._turn: object = None
 
     @property
     def alive(self) -> bool:
@@ -53,20 +69,28 @@ class OwnThread:
         """Start it, if it does not run.  At interpreter exit no thread can be started; then nothing happens."""
         if self._alive:
             return
-        self._alive = True
+        turn = self._turn = object()
         try:
-            _thread.start_new_thread(self._body, ())
+            self._alive = True
+            _thread.start_new_thread(self._body, (turn,))
         except RuntimeError:
             self._alive = False
+        except BaseException:
+            self._alive = False  # if it was started after all, it ends at once where another one is
+            raise
 
-    def _body(self) -> None:
+    def _body(self, turn: object) -> None:
+        if self._turn is not turn:
+            return
+        self._alive = True
         self._ident = threading.get_ident()
         enter_own_thread()
         try:
             self._run()
         finally:
             leave_own_thread()
-            self._alive = False
+            if self._turn is turn:
+                self._alive = False
 
     def join(self, timeout_s: float) -> bool:
         """Wait until it has ended; whether it has in time."""

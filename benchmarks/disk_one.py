@@ -1,0 +1,90 @@
+"""``disk_one``: what ``durability="disk"`` adds to the write and the sync themselves, for one caller."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from .harness import Bar, Figures, Options, Report, Row, interleave, median, spread
+from .workload import EVENT, EXTRAS, provider
+
+PEER = "write + fdatasync"
+
+
+def _count(options: Options) -> int:
+    return options.size(10, 300)
+
+
+def _measure(each: Callable[[int], object], count: int) -> dict[str, float]:
+    waits = []
+    cpu = time.process_time_ns()
+    for number in range(count):
+        began = time.perf_counter_ns()
+        each(number)
+        waits.append(time.perf_counter_ns() - began)
+    cpu = time.process_time_ns() - cpu
+    return {"us": cpu / count / 1000, "wall_us": sorted(waits)[count // 2] / 1000}
+
+
+def _lines(options: Options) -> list[bytes]:
+    """What our journal writes for the workload."""
+    with provider(options.directory, "lines") as ours:
+        logger = ours.get_audit_logger("bench.audit")
+        for facts in EXTRAS[: _count(options)]:
+            logger.emit(EVENT, **facts)
+        assert ours.journal.writer is not None
+        segments = sorted(ours.journal.writer.directory.glob("*.jsonl"))
+        return segments[0].read_bytes().splitlines(keepends=True)[1:]
+
+
+def raw(options: Options) -> Iterator[Figures]:
+    """The same bytes by ``write(2)`` and ``fdatasync(2)``, nothing else."""
+    lines = _lines(options)
+    fd = os.open(Path(options.directory) / f"raw-{uuid.uuid4().hex[:8]}", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    sync: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
+
+    def each(number: int) -> None:
+        os.write(fd, lines[number])
+        sync(fd)
+
+    while True:
+        yield _measure(each, _count(options))
+
+
+def ours(options: Options) -> Iterator[Figures]:
+    """``emit(…, durability="disk")``."""
+    with provider(options.directory, "disk", durability="disk") as made:
+        emit: Any = made.get_audit_logger("bench.audit").emit
+        while True:
+            yield _measure(lambda number: emit(EVENT, **EXTRAS[number]), _count(options))
+
+
+def process(options: Options) -> Iterator[Figures]:
+    """``emit(…)`` with durability ``process``: what of the difference is the record itself."""
+    with provider(options.directory, "process") as made:
+        emit: Any = made.get_audit_logger("bench.audit").emit
+        while True:
+            yield _measure(lambda number: emit(EVENT, **EXTRAS[number]), _count(options))
+
+
+def run(options: Options) -> Report:
+    """Measure it."""
+    rounds = options.rounds_or(11)
+    cases = {PEER: raw, "disk": ours, "process": process}
+    found, _ = interleave(cases, options, rounds)
+    report = Report("disk_one", f"durability='disk', one caller, CPU a record, {_count(options):,} records × {rounds}")
+    labels = {PEER: "write + fdatasync of the same bytes", "disk": "emit(durability='disk')", "process": "emit()"}
+    for name, results in found.items():
+        wall = f"{median(results, 'wall_us'):.0f} µs of the clock (median)"
+        report.rows.append(Row(labels[name], median(results, "us"), "µs", spread(results, "us"), note=wall))
+    added = [
+        {"us": ours["us"] - raw["us"], "wall_us": ours["wall_us"] - raw["wall_us"]}
+        for ours, raw in zip(found["disk"], found[PEER], strict=True)
+    ]
+    wall = f"{median(added, 'wall_us'):+.0f} µs of the clock"
+    report.rows.append(Row("added by us", median(added, "us"), "µs", None, None, Bar(25, 15), wall))
+    return report

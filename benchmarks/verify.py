@@ -1,0 +1,91 @@
+"""``verify``: how fast one core reads a stream back and checks it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from otel_audit.batch import StoredRecord
+from otel_audit.canonical import canonicalize
+from otel_audit.journal.reader import StreamReader
+
+from .harness import Bar, Figures, Options, Report, Row, interleave, median, spread
+from .workload import EVENT, EXTRAS, log_all, logger_with, provider
+
+BATCH: Final = 4096
+
+
+def _stream(options: Options) -> Path:
+    """A finished stream with the workload in it."""
+    from otel_audit import AuditHandler
+
+    with provider(options.directory, "verify") as ours:
+        logger = logger_with(AuditHandler(ours))
+        for _ in range(options.size(1, 40)):
+            log_all(logger, EXTRAS)
+        assert ours.journal.writer is not None
+        return ours.journal.writer.directory
+
+
+def _case(options: Options, check: Callable[[list[StoredRecord]], None]) -> Iterator[Figures]:
+    directory = _stream(options)
+    while True:
+        reader = StreamReader(directory)
+        count = 0
+        began = time.perf_counter()
+        cpu = time.process_time()
+        while records := reader.read(records_max=BATCH, bytes_max=1 << 30, final=True):
+            check(records)
+            count += len(records)
+        cpu = time.process_time() - cpu
+        taken = time.perf_counter() - began
+        if reader.damage or count < len(EXTRAS):
+            raise RuntimeError(f"{count} records, damage: {reader.damage}")
+        yield {"rate": count / taken, "us": cpu / count * 1e6}
+
+
+def hashes_and_chain(options: Options) -> Iterator[Figures]:
+    """Every hash computed anew, every record after its predecessor."""
+    yield from _case(options, lambda records: None)
+
+
+def canonical_form(options: Options) -> Iterator[Figures]:
+    """And the canonical form derived anew from the values, and compared."""
+
+    def check(records: list[StoredRecord]) -> None:
+        for record in records:
+            if derived(record) != record.canonical:
+                raise RuntimeError(f"record {record.sequence} is not canonical")
+
+    yield from _case(options, check)
+
+
+def derived(record: StoredRecord) -> bytes:
+    """The canonical form of the record's values."""
+    return canonicalize(
+        record.event_name,
+        record.timestamp_ns,
+        record.observed_ns,
+        record.body,
+        record.attributes,
+        record.trace_id,
+        record.span_id,
+    )
+
+
+def run(options: Options) -> Report:
+    """Measure it."""
+    rounds = options.rounds_or(9)
+    found, _ = interleave({"hashes": hashes_and_chain, "canonical": canonical_form}, options, rounds)
+    report = Report("verify", f"reading a stream back on one core × {rounds}")
+    rows: list[tuple[str, str, Any]] = [
+        ("hashes", "hashes and chain", Bar(300_000, 500_000, at_most=False)),
+        ("canonical", "and the canonical form derived anew", Bar(150_000, 200_000, at_most=False)),
+    ]
+    for name, label, bar in rows:
+        results = found[name]
+        note = f"{median(results, 'us'):.1f} µs CPU a record"
+        report.rows.append(Row(label, median(results, "rate"), "records/s", spread(results, "rate"), None, bar, note))
+    return report

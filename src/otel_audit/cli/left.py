@@ -1,0 +1,94 @@
+"""What a run of ``otel-audit ship`` delivered, and what is left, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from ..delivery.shipper import Shipper
+from ..health import JournalStatus, StreamStatus, journal_status
+from ..journal.layout import Layout
+from ..journal.streams import LIVING
+
+
+class Destination(msgspec.Struct, frozen=True):
+    """One destination after the run.
+
+    Attributes:
+        delivered, dead_lettered: by this run.
+        pending: what it should have and has not.
+        state: how the last attempt ended.
+        error, repair: why, and what a person has to do about it.
+    """
+
+    name: str
+    delivered: int
+    dead_lettered: int
+    pending: int
+    state: str
+    error: str
+    repair: str
+
+
+class What(msgspec.Struct, frozen=True):
+    """The outcome of a run.
+
+    Attributes:
+        reasons: why something is left, one line each; empty where nothing is.
+    """
+
+    destinations: list[Destination]
+    reasons: list[str]
+
+    def document(self) -> dict[str, Any]:
+        """For ``--json``."""
+        plain: dict[str, Any] = msgspec.to_builtins(self)
+        return plain
+
+
+def what_is_left(layout: Layout, shippers: Sequence[Shipper], *, for_living: bool) -> What:
+    """Look at the journal again: what the shippers say of themselves is not enough.
+
+    Args:
+        layout: the journal.
+        shippers: after they ended.
+        for_living: streams of living processes count too.
+    """
+    found = journal_status(layout)
+    destinations = []
+    reasons = [stream.problem for stream in found.streams if stream.problem]
+    for shipper in shippers:
+        pending = _pending(found, shipper, for_living=for_living)
+        state = shipper.state
+        name = shipper.destination.name
+        destinations.append(
+            Destination(name, shipper.delivered, shipper.dead_lettered, pending, state.state, state.error, state.repair)
+        )
+        if pending:
+            reasons.append(f"destination {name}: {pending} records are left: {_why(shipper)}")
+    return What(destinations, reasons)
+
+
+def _pending(found: JournalStatus, shipper: Shipper, *, for_living: bool) -> int:
+    return sum(
+        _pending_of(stream, shipper)
+        for stream in found.streams
+        if not stream.problem and (stream.owner != LIVING or for_living)
+    )
+
+
+def _pending_of(stream: StreamStatus, shipper: Shipper) -> int:
+    for destination in stream.destinations:
+        if destination.destination == shipper.destination.name:
+            has_cursor = destination.acknowledged > 0
+            return 0 if shipper.destination.from_now and not has_cursor else destination.pending
+    return 0 if shipper.destination.from_now else stream.records
+
+
+def _why(shipper: Shipper) -> str:
+    state = shipper.state
+    if state.error:
+        return f"{state.state}: {state.error}" + (f"; {state.repair}" if state.repair else "")
+    return "time was up, or another process ships them"

@@ -1,0 +1,151 @@
+"""``otel-audit ship``: delivers what processes left in a journal, without being one of them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from ..delivery.destination import Destination
+from ..delivery.shipper import Shipper
+from ..errors import ConfigurationError
+from ..health import journal_status
+from ..journal.journal import Journal
+from ..journal.layout import Layout, check_destination_name
+from ..settings import load_settings
+from .left import What, what_is_left
+from .locate import JournalOption, JsonOption, ServiceOption, existing_layout
+from .output import ATTENTION, FINE, console, row, say, table, write_json
+from .rounds import ship_until_stopped, ship_what_is_there
+from .signals import stop_on
+
+TIMEOUT_S: Final = 60.0
+
+
+def ship(
+    journal: JournalOption = None,
+    service: ServiceOption = None,
+    json: JsonOption = False,
+    once: Annotated[bool, typer.Option("--once", help="End when nothing is left.")] = False,
+    timeout: Annotated[
+        float, typer.Option("--timeout", metavar="S", min=0, help="With --once: end after so many seconds in any case.")
+    ] = TIMEOUT_S,
+    destination: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--destination",
+            metavar="NAME=SPEC",
+            show_default=False,
+            help="Where to, like collector=otlp or archive=file:/srv/audit.jsonl; may be given several times; else as "
+            "configured.",
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            metavar="FILE",
+            show_default=False,
+            help="Configuration file, in TOML; else OTEL_AUDIT_CONFIG, and OTEL_AUDIT_DESTINATIONS and the others.",
+        ),
+    ] = None,
+    for_living: Annotated[
+        bool, typer.Option("--for-living", help="Deliver for living processes too, as a sidecar does.")
+    ] = False,
+) -> None:
+    """Deliver what dead processes left in a journal; what every required destination has is then removed.
+
+    Runs until SIGTERM or SIGINT, and then ends after the batches that are under way. With --once it ends when nothing
+    is left, when the rest is blocked (somebody has to repair something), or when the time is up.
+
+    Exit codes: 0, nothing is left (with --once) or it was stopped in order; 1, something is left, or it did not stop in
+    time; 2, wrong usage or configuration.
+    """
+    options: dict[str, Any] = {"journal": journal, "service_name": service, "config_file": config}
+    if destination:
+        options["destinations"] = _named(destination)
+    settings = load_settings(options)
+    layout = existing_layout(settings.journal)
+    if not settings.destinations:
+        raise ConfigurationError("destinations: there are none to ship to; give --destination NAME=SPEC")
+    _log_to_stderr()
+    _warn_of_strangers(layout, settings.destinations)
+    own = Journal(
+        layout,
+        resource=dict,
+        required=[],
+        segment_bytes_max=settings.segment_bytes,
+        bytes_max=settings.max_bytes,
+        full_timeout_s=0.0,
+        allow_network=settings.allow_network,
+        retention_s=settings.retention_s,
+    )
+    shippers = [Shipper(own, each, for_living=for_living) for each in settings.destinations]
+    stop = stop_on(signal.SIGINT, signal.SIGTERM)
+    if once:
+        ended = ship_what_is_there(own, shippers, timeout_s=timeout, stop=stop)
+    else:
+        ended = ship_until_stopped(own, shippers, stop=stop)
+    left = what_is_left(layout, shippers, for_living=for_living)
+    if json:
+        write_json({"journal": str(layout.root), "complete": not left.reasons, **left.document()})
+    else:
+        _show(left)
+    for reason in left.reasons:
+        say(reason)
+    complete = ended and not (once and left.reasons)
+    sys.stdout.flush()
+    _end(FINE if complete else ATTENTION, hurry=not ended)
+
+
+def _named(given: list[str]) -> dict[str, str]:
+    named: dict[str, str] = {}
+    for item in given:
+        name, separator, spec = item.partition("=")
+        if not separator or not spec:
+            raise ConfigurationError(f"--destination: {item!r} must be NAME=SPEC, like collector=otlp")
+        if check_destination_name(name) in named:
+            raise ConfigurationError(f"--destination: {name!r} is given twice")
+        named[name] = spec
+    return named
+
+
+def _log_to_stderr() -> None:
+    """What the shipper says, in the form of our other messages."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("otel-audit: %(message)s"))
+    logger = logging.getLogger("otel_audit")
+    logger.addHandler(handler)
+    logger.propagate = False
+
+
+def _warn_of_strangers(layout: Layout, destinations: tuple[Destination, ...] | Any) -> None:
+    """A name is a cursor: a misspelt one would get everything again, and the right one nothing."""
+    streams = journal_status(layout).streams
+    known = {each.destination for stream in streams for each in stream.destinations}
+    for each in destinations:
+        if known and each.name not in known:
+            say(
+                f"destination {each.name} is new to this journal, which knows {', '.join(sorted(known))}: "
+                "it gets everything that is there"
+            )
+
+
+def _show(left: What) -> None:
+    made = table("Destination", "#Delivered", "#Dead letters", "#Left", "State")
+    for each in left.destinations:
+        made.add_row(*row(each.name, each.delivered, each.dead_lettered, each.pending, each.state))
+    console().print(made)
+
+
+def _end(code: int, *, hurry: bool) -> None:
+    """End with this code; without waiting for a thread that did not stop in time."""
+    if hurry:
+        sys.stderr.flush()
+        os._exit(code)
+    raise typer.Exit(code)

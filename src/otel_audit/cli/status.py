@@ -1,0 +1,161 @@
+"""``otel-audit status``: how a journal is doing, and what in it needs attention."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from ..health import JournalStatus, StreamStatus, journal_status
+from ..journal.streams import LIVING
+from .locate import JournalOption, JsonOption, ServiceOption, find_journal
+from .output import ATTENTION, FINE, age, console, row, safe, size, table, write_json
+
+
+def status(
+    journal: JournalOption = None,
+    service: ServiceOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Show the streams of a journal, what each destination has of them, and what needs attention.
+
+    Exit codes: 0, all is well; 1, something needs attention (dead letters, damage, a destination that fails, handlers
+    out of reach); 2, there is no such journal.
+    """
+    found = journal_status(find_journal(journal, service))
+    attention = list(what_needs_attention(found))
+    hints = list(_hints(found))
+    if json:
+        write_json({**msgspec.to_builtins(found), "attention": attention, "hints": hints})
+    else:
+        _show(console(), found, attention, hints)
+    raise typer.Exit(ATTENTION if attention else FINE)
+
+
+def what_needs_attention(found: JournalStatus) -> Iterator[str]:
+    """One line for each thing that a person has to look at."""
+    for name, count in found.dead_letters.items():
+        if count:
+            yield f"destination {name}: {count} dead letters in {found.path}/dead-letters/{name}.jsonl"
+    for stream in found.streams:
+        short = f"stream {stream.stream_id}"
+        if stream.problem:
+            yield stream.problem
+        for damage in stream.damage:
+            missing = f", {damage.count} records missing from number {damage.sequence}" if damage.count else ""
+            yield f"{short}: {damage.kind} in {damage.segment}, bytes {damage.start} to {damage.stop}{missing}"
+        process = stream.process
+        if process is None or stream.owner != LIVING:
+            continue
+        for destination in process.destinations:
+            if destination.state in ("retrying", "blocked"):
+                repair = f"; {destination.repair}" if destination.repair else ""
+                yield (
+                    f"destination {destination.name} is {destination.state} in process {stream.pid} "
+                    f"({destination.failures} failures): {destination.error}{repair}"
+                )
+        for handler in process.unreachable_handlers:
+            yield f"process {stream.pid}: records do not reach the audit handler of {handler}"
+
+
+def _hints(found: JournalStatus) -> Iterator[str]:
+    """What is well as yet, and may be worth a command."""
+    waiting = sum(
+        destination.pending
+        for stream in found.streams
+        if stream.owner != LIVING
+        for destination in stream.destinations
+        if destination.required
+    )
+    if waiting and not any(stream.owner == LIVING for stream in found.streams):
+        yield f"{waiting} deliveries wait in streams of dead processes, and no process lives: otel-audit ship --once"
+
+
+def _show(out: Console, found: JournalStatus, attention: list[str], hints: list[str]) -> None:
+    out.print(Text.assemble(("Journal ", "bold"), safe(found.path), f"  {size(found.bytes)}"))
+    out.print()
+    if found.streams:
+        out.print(_streams(found))
+        out.print()
+        out.print(_destinations(found))
+    else:
+        out.print("It has no streams.")
+    counters = _counters(found)
+    if counters is not None:
+        out.print()
+        out.print(counters)
+    if found.retired:
+        out.print()
+        out.print(f"Retired, nobody waits for them: {safe(', '.join(found.retired))}")
+    out.print()
+    for line in attention:
+        out.print(Text(f"! {safe(line)}", style="red"))
+    for line in hints:
+        out.print(Text(f"> {safe(line)}", style="yellow"))
+    if not attention:
+        out.print(Text("Nothing needs attention.", style="green"))
+
+
+def _streams(found: JournalStatus) -> Any:
+    made = table("Stream", "Owner", "#PID", "Host", "Service", "#Records", "#Size", title="Streams")
+    for stream in found.streams:
+        style = "green" if stream.owner == LIVING else "dim"
+        pid = Text(str(stream.pid)) if stream.pid else None
+        made.add_row(
+            *row(
+                stream.stream_id, Text(stream.owner, style=style), pid, stream.host, stream.service, stream.records,
+                size(stream.bytes),
+            )
+        )  # fmt: skip
+    return made
+
+
+def _destinations(found: JournalStatus) -> Any:
+    made = table(
+        "Stream", "Destination", "Required", "#Acknowledged", "#Pending", "#Oldest", "#Dead letters", "#Damaged",
+        "State",
+        title="What each destination has",
+    )  # fmt: skip
+    for stream in found.streams:
+        states = _states(stream)
+        for destination in stream.destinations:
+            made.add_row(
+                *row(
+                    stream.stream_id,
+                    destination.destination,
+                    "yes" if destination.required else "no",
+                    destination.acknowledged,
+                    destination.pending,
+                    age(destination.oldest_pending_age_s),
+                    destination.dead_lettered,
+                    destination.damaged,
+                    states.get(destination.destination),
+                )
+            )
+    return made
+
+
+def _states(stream: StreamStatus) -> dict[str, Text]:
+    """What the living process says of its destinations."""
+    if stream.process is None or stream.owner != LIVING:
+        return {}
+    states = {}
+    for destination in stream.process.destinations:
+        last = destination.last_success_ns
+        ago = f", last success {age(max(time.time() - last / 1e9, 0.0))} ago" if last else ""
+        failing = destination.state in ("retrying", "blocked")
+        states[destination.name] = Text(safe(f"{destination.state}{ago}"), style="red" if failing else "")
+    return states
+
+
+def _counters(found: JournalStatus) -> Any:
+    made = table("Stream", "Counter", "#Count", title="Counters of the processes")
+    for stream in found.streams:
+        for name, count in (stream.process.counters if stream.process is not None else {}).items():
+            made.add_row(*row(stream.stream_id, name, count))
+    return made if made.row_count else None

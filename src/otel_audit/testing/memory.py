@@ -1,0 +1,136 @@
+"""A provider that keeps its records in memory: for tests of applications, without a directory and without a network."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from .. import semconv as sc
+from ..batch import StoredRecord
+from ..canonical import sequence_fragment
+from ..errors import JournalClosedError
+from ..health import FlushResult, ProviderStatus
+from ..preparation import prepare
+from ..provider import AuditLogger, Durability, ProviderSettings
+from ..receipt import AuditReceipt
+from ..record import AuditRecord, check
+from ..retries import ChosenIds
+from ..telemetry import Counters
+
+
+class RecordingProvider:
+    """Stands in for an :class:`~otel_audit.AuditProvider`.
+
+    A record goes through the same checks, conversion and limits, and is then read back from its canonical form: what
+    stands in ``records`` is what would have been delivered, without the attributes of the chain.
+
+    Args:
+        strict: as for ``configure``.
+        event_name: as for ``configure``.
+
+    Attributes:
+        records: what was emitted, in order.
+    """
+
+    def __init__(self, *, strict: bool = False, event_name: str = sc.EVENT_DEFAULT) -> None:
+        self.settings = ProviderSettings(journal=Path(), strict=strict, default_event_name=event_name)
+        self.counters = Counters()
+        self.records: list[AuditRecord] = []
+        self._stream_id = str(uuid.uuid4())
+        self._chosen = ChosenIds()
+        self._previous_hash = ""
+        self._lock = threading.RLock()
+        self._shut_down = False
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __iter__(self) -> Iterator[AuditRecord]:
+        return iter(self.records)
+
+    def get_audit_logger(self, name: str | None = None) -> AuditLogger:
+        """A logger that emits through this provider."""
+        return AuditLogger(lambda: self, name)  # type: ignore[arg-type, return-value]
+
+    def emit_record(
+        self,
+        record: AuditRecord,
+        *,
+        durability: Durability | None = None,
+        timeout_s: float | None = None,
+        strict: bool | None = None,
+        chosen_id: bool = False,
+        wait_s: float | None = None,
+    ) -> AuditReceipt:
+        """Keep the record.
+
+        Raises:
+            InvalidRecordError: as :meth:`otel_audit.AuditProvider.emit_record`.
+            JournalClosedError: after :meth:`shutdown`.
+        """
+        check(record)
+        observed_ns = time.time_ns()
+        head, tail = prepare(record, observed_ns, strict=self.settings.strict if strict is None else strict)
+        with self._lock:
+            if self._shut_down:
+                raise JournalClosedError("the provider was shut down")
+            first = self._chosen.claim(record.record_id, head, tail) if chosen_id else None
+            if first is not None:
+                return first
+            number = len(self.records) + 1
+            canonical = head + sequence_fragment(number, self._previous_hash, self._stream_id) + tail
+            self._previous_hash = hashlib.sha256(canonical).hexdigest()
+            self.records.append(_read(StoredRecord(number, self._previous_hash, canonical)))
+            receipt = AuditReceipt(
+                record.record_id, self._stream_id, number, self._previous_hash, durability or "process", observed_ns
+            )
+            if chosen_id:
+                self._chosen.settle(record.record_id, receipt)
+        return receipt
+
+    async def aemit_record(self, record: AuditRecord, **options: Any) -> AuditReceipt:
+        """:meth:`emit_record` for coroutines."""
+        return self.emit_record(record, **options)
+
+    def count(self, name: str, n: int = 1) -> None:
+        """Bump a counter that ``status`` shows."""
+        self.counters.add(name, n)
+
+    def flush(self, timeout_s: float = 30.0) -> FlushResult:
+        """Nothing is ever pending."""
+        return FlushResult(())
+
+    def shutdown(self, timeout_s: float = 30.0) -> FlushResult:
+        """``emit`` raises from now on."""
+        self._shut_down = True
+        return FlushResult(())
+
+    def status(self) -> ProviderStatus:
+        """Counters, and how many records there are."""
+        return ProviderStatus(
+            journal="",
+            stream_id=self._stream_id,
+            records=len(self.records),
+            shut_down=self._shut_down,
+            destinations=[],
+            counters=self.counters.read(),
+            unreachable_handlers=[],
+        )
+
+
+def _read(stored: StoredRecord) -> AuditRecord:
+    """The record as a receiver would see it, without the chain."""
+    attributes = {key: value for key, value in stored.attributes.items() if not key.startswith(sc.SEQUENCE_PREFIX)}
+    return AuditRecord.from_attributes(
+        stored.event_name,
+        attributes,
+        timestamp_ns=stored.timestamp_ns,
+        body=stored.body,
+        trace_id=stored.trace_id,
+        span_id=stored.span_id,
+    )
