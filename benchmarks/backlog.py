@@ -11,16 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from otel_audit.delivery.backoff import Backoff
-from otel_audit.delivery.destination import Destination
-from otel_audit.settings import make_destination
-
 from .harness import Bar, Figures, Options, Report, Row, once
 from .receiver import discard, free_port
+from .sink import Sink
 from .workload import EXTRAS, log_all, logger_with, provider
 
 MIB: Final = 1024 * 1024
-_SOON: Final = Backoff(first_s=0.2, max_s=0.2)
 
 
 def _count(options: Options) -> int:
@@ -55,22 +51,18 @@ class _Watch(threading.Thread):
         return max(self.highest, resident_bytes())
 
 
-def destination(port: int) -> Destination:
-    """The local receiver as a destination that is tried again five times a second."""
-    made = make_destination("sink", {"type": "otlp", "endpoint": f"http://127.0.0.1:{port}"}, {})
-    return Destination("sink", made.make_exporter, retry=_SOON, blocked=_SOON)
-
-
 def outage(options: Options) -> Iterator[Figures]:
     """Log while nobody listens; then somebody does."""
     from otel_audit import AuditHandler
 
     count = _count(options)
     port = free_port()
-    with provider(options.directory, "backlog", destinations=(destination(port),), max_bytes=16 * 1024**3) as ours:
+    sink = Sink(f"http://127.0.0.1:{port}")
+    to = (sink.destination(),)
+    with provider(options.directory, "backlog", destinations=to, max_bytes=16 * 1024**3) as ours:
         log = functools.partial(log_all, logger_with(AuditHandler(ours)))
         log(EXTRAS)
-        while ours.shippers[0].state.failures == 0:
+        while sink.attempts == 0:
             time.sleep(0.01)
         before = resident_bytes()
         watch = _Watch()
@@ -79,27 +71,20 @@ def outage(options: Options) -> Iterator[Figures]:
         for _ in range(count // len(EXTRAS)):
             log(EXTRAS)
         logged_s = time.perf_counter() - began
-        logged = watch.stop() - before
+        figures = {"logged_rate": count / logged_s, "logged_mib": (watch.stop() - before) / MIB}
         watch = _Watch()
         watch.start()
-        assert ours.journal.writer is not None
         with discard(port):
-            stream, last = ours.journal.writer.stream_id, ours.journal.writer.sequence
-            while ours.shippers[0].acknowledged(stream) == 0:
-                time.sleep(0.0005)
-            began, first = time.perf_counter(), ours.shippers[0].acknowledged(stream)
-            cpu = time.process_time()
-            if not ours.flush(600.0):
+            sink.wait_for(1)
+            began, cpu, first = time.perf_counter(), time.process_time(), sink.acknowledged
+            sink.wait_for(count)
+            drained_s, cpu = time.perf_counter() - began, time.process_time() - cpu
+            drained = sink.acknowledged - first
+            if not ours.flush(60.0):
                 raise RuntimeError("not everything was delivered")
-            drained_s = time.perf_counter() - began
-            cpu = time.process_time() - cpu
-        figures = {
-            "logged_rate": count / logged_s,
-            "logged_mib": logged / MIB,
-            "drained_mib": (watch.stop() - before) / MIB,
-        }
-        if last > first:
-            figures |= {"rate": (last - first) / drained_s, "cpu_us": cpu / (last - first) * 1e6}
+        figures["drained_mib"] = (watch.stop() - before) / MIB
+        if drained:
+            figures |= {"rate": drained / drained_s, "cpu_us": cpu / drained * 1e6}
         yield figures
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .harness import Bar, Figures, Options, Report, Row, interleave, median, spread
-from .workload import EVENT, EXTRAS, provider
+from .workload import EVENT, EXTRAS, provider, stream_of
 
 PEER = "write + fdatasync"
 
@@ -36,8 +36,7 @@ def _lines(options: Options) -> list[bytes]:
         logger = ours.get_audit_logger("bench.audit")
         for facts in EXTRAS[: _count(options)]:
             logger.emit(EVENT, **facts)
-        assert ours.journal.writer is not None
-        segments = sorted(ours.journal.writer.directory.glob("*.jsonl"))
+        segments = sorted(stream_of(ours).glob("*.jsonl"))
         return segments[0].read_bytes().splitlines(keepends=True)[1:]
 
 

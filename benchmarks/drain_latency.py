@@ -6,16 +6,11 @@ import time
 from collections.abc import Iterator
 from typing import Any, Final
 
-from otel_audit.batch import RecordBatch
-from otel_audit.delivery.destination import Destination
-from otel_audit.errors import RetryableExportError
 from otel_audit.journal.files import OS_FILES, Files
-from otel_audit.protocols import AuditRecordExporter, ExportResult
-from otel_audit.settings import make_destination
 
-from .backlog import _SOON
 from .harness import Bar, Figures, Options, Report, Row, interleave, median, quantile, spread
 from .receiver import discard, free_port
+from .sink import Sink
 from .workload import EVENT, EXTRAS, provider
 
 SYNC_S: Final = 0.0002
@@ -32,50 +27,27 @@ class QuickSync(Files):
     fdatasync = _sync
 
 
-class Gate:
-    """An exporter before another; while it is shut, the destination is down."""
-
-    single_writer = False
-
-    def __init__(self, behind: AuditRecordExporter) -> None:
-        self.open = False
-        self._behind = behind
-
-    def export(self, batch: RecordBatch, timeout_s: float) -> ExportResult | None:
-        """Deliver, or be down."""
-        if not self.open:
-            raise RetryableExportError("the gate is shut")
-        return self._behind.export(batch, timeout_s)
-
-    def close(self) -> None:
-        """Nothing to do: the process ends."""
-
-
 def _case(options: Options, files: Files) -> Iterator[Figures]:
     port = free_port()
     count = options.size(20, 400)
+    backlog = options.size(500, 20_000)
     with discard(port) as url:
-        gate = Gate(make_destination("sink", {"type": "otlp", "endpoint": url}, {}).make_exporter())
-        to = Destination("sink", lambda: gate, retry=_SOON, blocked=_SOON)
-        with provider(options.directory, "drain", files=files, destinations=(to,)) as ours:
+        sink = Sink(url)
+        with provider(options.directory, "drain", files=files, destinations=(sink.destination(),)) as ours:
             emit: Any = ours.get_audit_logger("bench.audit").emit
             while True:
-                gate.open = True
                 ours.flush(60.0)
                 idle = _latencies(emit, count)
-                gate.open = False
-                for number in range(options.size(500, 30_000)):
+                ours.flush(60.0)
+                sink.open = False
+                for number in range(backlog):
                     emit(EVENT, **EXTRAS[number % len(EXTRAS)])
-                gate.open = True
-                assert ours.journal.writer is not None
-                stream, last = ours.journal.writer.stream_id, ours.journal.writer.sequence
-                before = ours.shippers[0].acknowledged(stream)
-                while ours.shippers[0].acknowledged(stream) == before:
-                    time.sleep(0.001)
+                before = sink.acknowledged
+                sink.open = True
+                sink.wait_for(before + 1)
                 draining: list[float] = []
-                while ours.shippers[0].acknowledged(stream) < last:
+                while sink.acknowledged < before + backlog or not draining:
                     draining += _latencies(emit, 5)
-                draining = draining or _latencies(emit, 5)
                 yield {
                     "idle_us": quantile(idle, 0.9),
                     "us": quantile(draining, 0.9),
@@ -107,7 +79,7 @@ def real(options: Options) -> Iterator[Figures]:
 
 def run(options: Options) -> Report:
     """Measure it."""
-    rounds = options.rounds_or(7)
+    rounds = options.rounds_or(5)
     found, _ = interleave({"fixed": fixed, "real": real}, options, rounds)
     report = Report("drain_latency", f"p90 of emit(durability='disk') while a backlog drains × {rounds}", "idle")
     for name, label in (("real", "this disk"), ("fixed", "a sync of 0.2 ms")):

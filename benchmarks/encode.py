@@ -6,12 +6,13 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from otel_audit import semconv as sc
 from otel_audit.batch import RecordBatch, StoredRecord
 from otel_audit.formats.otlp import encode_logs_request
 from otel_audit.journal.reader import StreamReader
 
 from .harness import Bar, Figures, Options, Report, Row, interleave, median, ratio, spread
-from .workload import EXTRAS, log_all, logger_with, provider
+from .workload import EXTRAS, log_all, logger_with, provider, stream_of
 
 PEER = "opentelemetry-proto"
 
@@ -22,11 +23,9 @@ def _batch(options: Options) -> RecordBatch:
 
     with provider(options.directory, "encode") as ours:
         log_all(logger_with(AuditHandler(ours)), EXTRAS[: options.size(50, len(EXTRAS))])
-        assert ours.journal.writer is not None
-        writer = ours.journal.writer
-        resource = dict(writer.metadata.resource)
-    records = StreamReader(writer.directory).read(records_max=len(EXTRAS), bytes_max=1 << 30, final=True)
-    return RecordBatch(writer.stream_id, resource, records)
+        directory = stream_of(ours)
+    records = StreamReader(directory).read(records_max=len(EXTRAS), bytes_max=1 << 30, final=True)
+    return RecordBatch(directory.name, {"service.name": "bench", "process.pid": 4711}, records)
 
 
 def _case(options: Options, encode: Callable[[RecordBatch], bytes]) -> Iterator[Figures]:
@@ -68,9 +67,8 @@ def protobuf(options: Options) -> Iterator[Figures]:
                 time_unix_nano=record.timestamp_ns,
                 observed_time_unix_nano=record.observed_ns,
                 event_name=record.event_name,
-                severity_number=record.attributes["audit.severity.number"]
-                if "audit.severity.number" in record.attributes
-                else 0,
+                severity_number=record.attributes.get(sc.SEVERITY_NUMBER, 0),
+                severity_text=record.attributes.get(sc.SEVERITY_TEXT, ""),
                 attributes=[KeyValue(key=key, value=_value(value)) for key, value in record.attributes.items()],
             )
             for record in batch.records

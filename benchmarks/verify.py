@@ -12,7 +12,7 @@ from otel_audit.canonical import canonicalize
 from otel_audit.journal.reader import StreamReader
 
 from .harness import Bar, Figures, Options, Report, Row, interleave, median, spread
-from .workload import EVENT, EXTRAS, log_all, logger_with, provider
+from .workload import EVENT, EXTRAS, log_all, logger_with, provider, stream_of
 
 BATCH: Final = 4096
 
@@ -25,8 +25,7 @@ def _stream(options: Options) -> Path:
         logger = logger_with(AuditHandler(ours))
         for _ in range(options.size(1, 40)):
             log_all(logger, EXTRAS)
-        assert ours.journal.writer is not None
-        return ours.journal.writer.directory
+        return stream_of(ours)
 
 
 def _case(options: Options, check: Callable[[list[StoredRecord]], None]) -> Iterator[Figures]:

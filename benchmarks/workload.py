@@ -101,6 +101,12 @@ class Meter:
             yield self.round()
 
 
+def stream_of(made: AuditProvider) -> Path:
+    """The directory of the one stream in a provider's journal."""
+    (directory,) = (made.settings.journal / "streams").iterdir()
+    return directory
+
+
 def log_all(logger: logging.Logger, portion: Iterable[dict[str, str]]) -> None:
     """One ``info`` for each set of facts."""
     info = logger.info

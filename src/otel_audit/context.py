@@ -179,7 +179,7 @@ def in_own_thread() -> bool:
 
 
 def _after_fork_in_child() -> None:
-    """Only the forking thread lives on in a child; the identifiers of the others are soon used by threads of the user."""
+    """Only the forking thread lives on in a child; the identifiers of the others are soon those of the user's."""
     _own_threads.intersection_update({threading.get_ident()})
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
 import importlib
 import logging
+import os
+import sys
 import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from .errors import NotConfiguredError
+from .errors import ConfigurationError, JournalError, NotConfiguredError
 from .health import FlushResult, ProviderStatus
-from .provider import AuditLogger, AuditProvider, flush_providers_at_exit
+from .logger import AuditLogger
+from .provider import AuditProvider
 from .settings import ProviderOptions, build_provider
 
 if TYPE_CHECKING:
@@ -20,8 +22,17 @@ if TYPE_CHECKING:
 
 _provider: AuditProvider | None = None
 _lock = threading.Lock()
+_log = logging.getLogger("otel_audit.default")
 
-atexit.register(flush_providers_at_exit)
+
+def _after_fork_in_child() -> None:
+    """Another thread of the parent may have held the lock."""
+    global _lock  # noqa: PLW0603 - one for the process
+    _lock = threading.Lock()
+
+
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def configure(
@@ -47,19 +58,43 @@ def configure(
         ConfigurationError: an option is unknown or has a bad value; nothing has changed.
         UnsafeJournalError: the journal's directory cannot be used; nothing has changed.
     """
-    global _provider  # noqa: PLW0603 - this is the process-wide one
-    provider = build_provider(**options)
-    with _lock:
-        previous, _provider = _provider, provider
+    given = [loggers] if isinstance(loggers, (str, logging.Logger)) else list(loggers)
+    for logger in given:
+        if not isinstance(logger, (str, logging.Logger)):
+            raise ConfigurationError(f"loggers: must be names or standard loggers, not {type(logger).__name__}")
     # By name: the captures stand above this floor.
     capture = importlib.import_module("otel_audit.capture.stdlib")
-    provider.unreachable_handlers = importlib.import_module("otel_audit.capture.reachability").unreachable_handlers
-    for logger in loggers:
-        capture.attach(logger, level)
+    reachability = importlib.import_module("otel_audit.capture.reachability")
+    provider = build_provider(**options)
+    provider.unreachable_handlers = reachability.unreachable_handlers
+    previous = _replace(provider)
+    try:
+        for logger in given:
+            capture.attach(logger, level)
+    except BaseException:
+        _replace(previous)
+        _retire(provider, previous)
+        raise
     if previous is not None:
-        previous.successor = provider
-        previous.shutdown(previous.settings.exit_timeout_s)
+        _retire(previous, provider)
     return provider
+
+
+def _retire(provider: AuditProvider, successor: AuditProvider | None) -> None:
+    """Shut a provider down; what is still emitted through it goes to its successor."""
+    provider.successor = successor
+    try:
+        provider.shutdown(provider.settings.exit_timeout_s)
+    except (JournalError, OSError):
+        _log.exception("the journal %s could not be closed in order", provider.settings.journal)
+
+
+def _replace(provider: AuditProvider | None) -> AuditProvider | None:
+    """Make it the process-wide one; the one before."""
+    global _provider
+    with _lock:
+        previous, _provider = _provider, provider
+    return previous
 
 
 def get_provider() -> AuditProvider:

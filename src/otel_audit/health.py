@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from . import semconv as sc
 from .errors import AuditError
 from .journal.layout import Layout
 from .journal.ledger import retired_destinations
@@ -182,7 +183,7 @@ def _stream_status(stream: StreamDirectory, retired: frozenset[str]) -> StreamSt
         owner=owner,
         pid=metadata.pid,
         host=metadata.host,
-        service=str(metadata.resource.get("service.name", "")),
+        service=str(metadata.resource.get(sc.SERVICE_NAME, "")),
         records=last,
         bytes=_segment_bytes(stream),
         destinations=pending,

@@ -246,13 +246,12 @@ class _Cutter:
         marks: list[str] = []
         if kept < len(self._free):
             add_mark(marks, "attributes", f"{kept} of {len(self._free)} kept")
-        body_room, actor_room = (_LAST_BYTES_MIN,) * 2 if last else (_BODY_BYTES_MIN, _ACTOR_BYTES_MIN)
-        self._draft.body = self._body.to(max(level, body_room) if not last else body_room, "body", marks)
+        body_room = _LAST_BYTES_MIN if last else max(level, _BODY_BYTES_MIN)
+        actor_room = _LAST_BYTES_MIN if last else max(level, _ACTOR_BYTES_MIN)
+        self._draft.body = self._body.to(body_room, "body", marks)
         attributes = dict(self._fixed)
         for name in (*[name for name in _CUT_LAST if name in self._cuts], *self._free[:kept]):
-            room = level
-            if name in _CUT_LAST:
-                room = actor_room if last else max(level, actor_room)
+            room = actor_room if name in _CUT_LAST else level
             attributes[name] = self._cuts[name].to(room, f"attributes.{name}", marks)
         for name, before in self._lists.items():
             attributes[name] = _first_marks(before, level)

@@ -58,11 +58,11 @@ def _check_attribute(name: object, value: object) -> None:
     where = f"resource_attributes[{name!r}]"
     if not isinstance(name, str) or not name:
         raise ConfigurationError(f"{where}: a name must be a string that is not empty")
-    items = list(value) if isinstance(value, (list, tuple)) else [value]
+    items: list[Any] = list(value) if isinstance(value, (list, tuple)) else [value]
     kinds = {type(item) for item in items}
     if len(kinds) > 1 or not kinds <= set(_PLAIN):
         raise ConfigurationError(
-            f"{where}: must be a string, a boolean, an integer, a float, or a list of one of these, not {describe(value)}"
+            f"{where}: must be a string, a boolean, an integer, a float or a list of one of them, not {describe(value)}"
         )
     if int in kinds and not all(-(2**63) <= item < 2**63 for item in items):
         raise ConfigurationError(f"{where}: integers must fit into 64 bits")

@@ -334,7 +334,7 @@ def test_a_failed_rotation_leaves_everything_as_it_was(path: Path, name: str) ->
 def test_the_disk_has_it_before_it_counts(path: Path) -> None:
     """Every batch is synced, the directory with the first one and after a rotation."""
     files = Faulty()
-    exporter = FileExporter(path, rotate_size=3000, files=files)
+    exporter = FileExporter(path, rotate_size=1500, files=files)
     for n in range(6):
         files.calls.clear()
         exporter.export(batch_of(f"r-{n}"), 5.0)

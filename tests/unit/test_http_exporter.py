@@ -22,7 +22,7 @@ from otel_audit.errors import (
     RetryableExportError,
 )
 from otel_audit.exporters.http import HttpExporter
-from otel_audit.exporters.http_client import InsecureTransportWarning
+from otel_audit.exporters.http_client import HttpClient, InsecureTransportWarning
 from otel_audit.testing import ReceivedRequest, Reply, ScriptedReceiver
 
 JSON = {"Content-Type": "application/json"}
@@ -43,6 +43,22 @@ def receiver() -> Iterator[ScriptedReceiver]:
     """A receiver that takes everything unless it is told otherwise."""
     with ScriptedReceiver(default=Reply(201, JSON, b"{}")) as running:
         yield running
+
+
+@pytest.fixture(autouse=True)
+def _closed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Close the connections that a test leaves open."""
+    made: list[HttpClient] = []
+    real = HttpClient.__init__
+
+    def init(self: HttpClient, *arguments: Any, **options: Any) -> None:
+        real(self, *arguments, **options)
+        made.append(self)
+
+    monkeypatch.setattr(HttpClient, "__init__", init)
+    yield
+    for client in made:
+        client.close()
 
 
 def sent(receiver: ScriptedReceiver, *ids: str, **options: Any) -> list[ReceivedRequest]:

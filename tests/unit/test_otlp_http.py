@@ -26,7 +26,7 @@ from otel_audit.errors import (
     RejectedExportError,
     RetryableExportError,
 )
-from otel_audit.exporters.http_client import BODY_MAX, InsecureTransportWarning
+from otel_audit.exporters.http_client import BODY_MAX, HttpClient, InsecureTransportWarning
 from otel_audit.exporters.otlp_http import OtlpHttpExporter
 from otel_audit.testing import Reply, ScriptedReceiver
 
@@ -48,6 +48,22 @@ def receiver() -> Iterator[ScriptedReceiver]:
     """A receiver that takes everything unless it is told otherwise."""
     with ScriptedReceiver() as running:
         yield running
+
+
+@pytest.fixture(autouse=True)
+def _closed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Close the connections that a test leaves open."""
+    made: list[HttpClient] = []
+    real = HttpClient.__init__
+
+    def init(self: HttpClient, *arguments: Any, **options: Any) -> None:
+        real(self, *arguments, **options)
+        made.append(self)
+
+    monkeypatch.setattr(HttpClient, "__init__", init)
+    yield
+    for client in made:
+        client.close()
 
 
 def raised(receiver: ScriptedReceiver, reply: Reply, timeout_s: float = 5.0, **options: Any) -> ExportError:

@@ -11,8 +11,8 @@ from typing import Any, Final, Protocol
 
 from .. import default
 from .. import semconv as sc
+from ..durability import Durability
 from ..errors import AuditError, ConfigurationError, InvalidRecordError, NotConfiguredError
-from ..provider import Durability
 from ..receipt import AuditReceipt
 from ..record import AuditRecord, new_record_id
 from ..settings import build_provider

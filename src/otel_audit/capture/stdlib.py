@@ -22,8 +22,8 @@ from typing import Any, Final
 
 from .. import context
 from .. import semconv as sc
+from ..durability import Durability
 from ..errors import ConfigurationError, InvalidRecordError, JournalError
-from ..provider import Durability
 from ..record import AuditRecord
 from ..rules import check_event_name
 from . import logrecord, once, reachability

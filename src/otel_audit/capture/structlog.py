@@ -20,8 +20,8 @@ from typing import Any, Final
 
 from .. import semconv as sc
 from ..context import current, current_trace, in_own_thread
+from ..durability import Durability
 from ..errors import ConfigurationError, InvalidRecordError
-from ..provider import Durability
 from ..receipt import AuditReceipt
 from ..record import AuditRecord
 from ..rules import check_event_name

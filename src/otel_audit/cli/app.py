@@ -19,6 +19,7 @@ from .status import status
 from .tail import tail
 
 NAME: Final = "otel-audit"
+STDOUT: Final = 1
 
 # What a wrong option or argument raises; typer exports only its subclass.
 _UsageError: Final[Any] = typer.BadParameter.__mro__[1]
@@ -62,12 +63,13 @@ def run(arguments: Sequence[str]) -> int:
     try:
         code = command.main(args=list(arguments) or ["--help"], prog_name=NAME, standalone_mode=False)
         sys.stdout.flush()
-    except BrokenPipeError:
-        # Whoever read stdout has gone (`otel-audit tail | head`).  Nothing more can be said there, nor at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (BrokenPipeError, SystemExit):
+        # Whoever read stdout has gone (`otel-audit tail | head`); typer makes a SystemExit of that.  Nothing more can
+        # be said there, nor at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), STDOUT)
         return FINE
-    except (typer.Abort, KeyboardInterrupt):
-        say("stopped, nothing was changed" if sys.exc_info()[0] is typer.Abort else "stopped")
+    except typer.Abort:
+        say("stopped, nothing was changed")
         return ATTENTION
     except _UsageError as error:
         say(_one_line(error.format_message()))

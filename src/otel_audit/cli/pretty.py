@@ -14,7 +14,7 @@ from .output import safe
 _OUTCOME: Final = {"success": "green", "failure": "red"}
 _IN_FRONT: Final = frozenset(
     {sc.RECORD_ID, sc.ACTOR_ID, sc.ACTOR_TYPE, sc.ACTION, sc.OUTCOME, sc.TARGET_ID, sc.TARGET_TYPE, sc.TARGET_NAME,
-     sc.LOGGER_NAME, sc.SCHEMA_VERSION, sc.CONTROL, sc.STREAM_METADATA_HASH}
+     sc.LOGGER_NAME, sc.SCHEMA_VERSION, sc.CONTROL, sc.STREAM_METADATA_HASH, sc.SEVERITY_NUMBER}
 )  # fmt: skip
 """Attributes that are shown before the others, or not at all: ``--json`` has every one."""
 _VALUE_LENGTH_MAX: Final = 200
@@ -42,7 +42,7 @@ def line(found: Found) -> Text:
         made.append(safe(f" → {_thing(attributes, sc.TARGET_ID, sc.TARGET_TYPE)}"))
     for name, value in attributes.items():
         if name not in _IN_FRONT and not name.startswith(sc.RESERVED_PREFIXES):
-            made.append(safe(f" {name}={_shown(value)}"), style="dim")
+            made.append(safe(f" {name.removeprefix(sc.OWN_PREFIX)}={_shown(value)}"), style="dim")
     if record.body is not None:
         made.append(safe(f" {_shown(record.body)}"))
     if record.is_control:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from ..delivery.shipper import Shipper, drain
@@ -24,12 +24,7 @@ def ship_what_is_there(journal: Journal, shippers: Sequence[Shipper], *, timeout
 
     def run(shipper: Shipper) -> None:
         try:
-            drain(
-                shipper,
-                timeout_s=timeout_s,
-                on_progress=journal.housekeep_soon,
-                give_up=lambda: stop.asked or shipper.state.state == "blocked",
-            )
+            drain(shipper, timeout_s=timeout_s, on_progress=journal.housekeep_soon, give_up=_no_use(shipper, stop))
         finally:
             shipper.close()
 
@@ -41,6 +36,18 @@ def ship_what_is_there(journal: Journal, shippers: Sequence[Shipper], *, timeout
     while any(thread.is_alive() for thread in threads) and time.monotonic() < deadline and not stop.wait(0.05):
         pass
     return _finish(journal, shippers, threads)
+
+
+def _no_use(shipper: Shipper, stop: Stop) -> Callable[[], bool]:
+    """Says after each round whether going on is of no use: it is blocked, and nothing moved since the last round."""
+    settled = 0
+
+    def give_up() -> bool:
+        nonlocal settled
+        before, settled = settled, shipper.delivered + shipper.dead_lettered
+        return stop.asked or (shipper.state.state == "blocked" and settled == before)
+
+    return give_up
 
 
 def ship_until_stopped(journal: Journal, shippers: Sequence[Shipper], *, stop: Stop) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import typer
@@ -15,6 +15,8 @@ from ..health import JournalStatus, StreamStatus, journal_status
 from ..journal.streams import LIVING
 from .locate import JournalOption, JsonOption, ServiceOption, find_journal
 from .output import ATTENTION, FINE, age, console, row, safe, size, table, write_json
+
+_NO_DESTINATION: Final = "No destination: the records stay in the journal."
 
 
 def status(
@@ -82,7 +84,7 @@ def _show(out: Console, found: JournalStatus, attention: list[str], hints: list[
     if found.streams:
         out.print(_streams(found))
         out.print()
-        out.print(_destinations(found))
+        out.print(_destinations(found) if any(stream.destinations for stream in found.streams) else _NO_DESTINATION)
     else:
         out.print("It has no streams.")
     counters = _counters(found)

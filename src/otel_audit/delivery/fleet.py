@@ -32,18 +32,18 @@ class Fleet:
         destination: where they go.
         adopt: take streams that dead processes left.
         for_living: take those of living processes too.
+
+    Attributes:
         single_writer: the destination takes from one process at a time; that one takes every stream.
     """
 
-    def __init__(
-        self, journal: Journal, destination: Destination, *, adopt: bool, for_living: bool, single_writer: bool
-    ) -> None:
+    def __init__(self, journal: Journal, destination: Destination, *, adopt: bool, for_living: bool) -> None:
+        self.single_writer = False
         self._journal = journal
         self._layout = journal.layout
         self._destination = destination
         self._adopt = adopt
         self._for_living = for_living
-        self._single_writer = single_writer
         self._lock = lock_directory(journal.layout, destination.name)
         self._open: dict[str, Shipment] = {}
         self._waiting: dict[str, StreamDirectory] = {}
@@ -65,7 +65,7 @@ class Fleet:
         now = time.monotonic()
         if not new_own and now - self._looked_s < SCAN_INTERVAL_S:
             return
-        if self._single_writer and not self._lock.acquire():
+        if self.single_writer and not self._lock.acquire():
             self._looked_s = now
             return
         streams = {stream.stream_id: stream for stream in list_streams(self._layout)}
@@ -121,7 +121,7 @@ class Fleet:
         return list(self._open.values())
 
     def cursor(self, stream_id: str) -> Cursor | None:
-        """How far the destination is in a stream, also where another process ships it; ``None``: there is no such stream.
+        """How far the destination is in a stream, whoever ships it; ``None``: there is no such stream.
 
         A stream is gone when every destination that its writer required has everything of it.
         """
@@ -147,14 +147,14 @@ class Fleet:
             try:
                 if stream.stream_id in self._open or self._is_ours(stream):
                     found.append(stream)
-            except UnknownFormatError:
-                continue
+            except UnknownFormatError:  # noqa: PERF203 - a newer version's; the others are looked at all the same
+                pass
             except (DamageError, OSError):
                 unreadable.append(stream)
         return found, unreadable
 
     def totals(self) -> dict[str, Cursor]:
-        """What is known of every stream that was shipped here; under the empty name, of those that were removed since."""
+        """What is known of every stream that was shipped here; under "", the sum of those that were removed since."""
         open_now = {key: shipment.cursor for key, shipment in list(self._open.items())}
         return {"": self._past, **self._finished, **open_now}
 
@@ -174,11 +174,11 @@ class Fleet:
         if stream.stream_id == self._own_id:
             return True
         if stream.owner_state() != DEAD:
-            return self._for_living or (self._single_writer and self._lock.held)
-        if not self._adopt and not self._single_writer:
+            return self._for_living or (self.single_writer and self._lock.held)
+        if not self._adopt and not self.single_writer:
             return False
-        required = stream.metadata.required
-        if not self._destination.from_now or self._destination.name in required:
+        meant_for = (*stream.metadata.required, *stream.metadata.optional)
+        if not self._destination.from_now or self._destination.name in meant_for:
             return True
         cursor = stream.cursor_file(self._destination.name)
         return cursor.load() is not None or cursor.damaged
@@ -206,11 +206,8 @@ class Fleet:
     def _add(self, stream: StreamDirectory) -> None:
         try:
             shipment = open_shipment(stream, self._destination)
-            if shipment is None:
-                return
-            self._open[stream.stream_id] = shipment
-            if self._destination.from_now and stream.stream_id == self._own_id:
-                shipment.claim()
+            if shipment is not None:
+                self._open[stream.stream_id] = shipment
         except DamageError as error:
             self._say(stream.stream_id, error)
 

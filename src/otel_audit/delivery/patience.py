@@ -23,6 +23,7 @@ class Patience:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._asked = False
+        self._failed_s = 0.0
         self.failures = 0
         self.not_before_s = 0.0
         self.since_s = 0.0
@@ -37,6 +38,11 @@ class Patience:
         """For how long it has been failing, in seconds."""
         return self._clock() - self.since_s if self.failures else 0.0
 
+    @property
+    def waited_s(self) -> float:
+        """How long ago it failed last, in seconds."""
+        return self._clock() - self._failed_s
+
     def failed(self, backoff: Backoff, asked_s: float | None = None) -> None:
         """It failed: wait.
 
@@ -48,6 +54,7 @@ class Patience:
         if not self.failures:
             self.since_s = now
         self.failures += 1
+        self._failed_s = now
         self._asked = asked_s is not None
         self.not_before_s = now + backoff.wait_s(self.failures, asked_s)
 

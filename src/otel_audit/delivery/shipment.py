@@ -22,6 +22,20 @@ from .splitting import RefusedBatchError, Splitting
 _log = logging.getLogger("otel_audit.delivery")
 
 
+class FailedExporterError(BlockedExportError):
+    """An exporter, or what makes one, raised what it should not."""
+
+    @classmethod
+    def by(cls, error: Exception) -> FailedExporterError:
+        """The error for what was raised; it is the cause."""
+        found = cls(
+            f"the exporter failed unexpectedly: {type(error).__name__}: {error}",
+            repair="this is a mistake in the exporter or in how it was made; the traceback is beside this message",
+        )
+        found.__cause__ = error
+        return found
+
+
 class Shipment:
     """Ships one stream to one destination.
 
@@ -73,15 +87,6 @@ class Shipment:
         self._counted = 0
         self._reported = 0
 
-    def claim(self) -> None:
-        """Leave a cursor at once, so that an adopter knows that this stream is for this destination.
-
-        Raises:
-            OSError: it could not be written.
-        """
-        if self._file.load() is None:
-            self._file.store(self.cursor)
-
     @property
     def damage(self) -> list[DamageReport]:
         """What was found damaged on the way."""
@@ -132,15 +137,12 @@ class Shipment:
         except ExportError:
             raise
         except Exception as error:
-            raise BlockedExportError(
-                f"the exporter itself failed: {type(error).__name__}: {error}",
-                repair="this is a mistake in the exporter, not in the destination; its log entry has the traceback",
-            ) from error
+            raise FailedExporterError.by(error) from error
         if result is None or isinstance(result, ExportResult):
             return result
         raise BlockedExportError(
             f"the exporter returned {type(result).__name__} rather than None or an ExportResult: it may have failed",
-            repair="an exporter returns only when the destination has acknowledged the whole batch, and raises otherwise",
+            repair="an exporter returns only when the destination has acknowledged the whole batch, and raises else",
         )
 
     def _next_records(self, *, final: bool, end: tuple[int, int] | None) -> list[StoredRecord]:
@@ -233,7 +235,7 @@ class Shipment:
         self._report_damage()
         if self.cursor.acknowledged > self._reader.last_sequence > 0:
             _log.warning(
-                "destination %s has records up to %d of stream %s, which ends at %d: they were delivered, then lost here",
+                "destination %s has records up to %d of stream %s, which ends at %d: delivered, then lost here",
                 self._destination.name,
                 self.cursor.acknowledged,
                 self.stream.stream_id,

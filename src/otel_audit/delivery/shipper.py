@@ -20,7 +20,7 @@ from ..protocols import AuditRecordExporter
 from .destination import Destination
 from .fleet import SCAN_INTERVAL_S, Fleet
 from .patience import Patience
-from .shipment import Shipment
+from .shipment import FailedExporterError, Shipment
 from .splitting import RefusedBatchError
 
 LOUD_AFTER_S: Final = 120.0
@@ -79,7 +79,7 @@ class Shipper:
         self.delivered = 0
         self.dead_lettered = 0
         self._exporter: AuditRecordExporter | None = None
-        self._fleet = self._new_fleet(single_writer=False)
+        self._fleet = Fleet(self._journal, self.destination, adopt=self._adopt, for_living=self._for_living)
         self._patience = Patience()
         self._successes = 0
         self._said_s = float("-inf")
@@ -90,21 +90,17 @@ class Shipper:
         self._thread = OwnThread(self._run)
         self._listeners.clear()
 
-    def _new_fleet(self, *, single_writer: bool) -> Fleet:
-        return Fleet(
-            self._journal,
-            self.destination,
-            adopt=self._adopt,
-            for_living=self._for_living,
-            single_writer=single_writer,
-        )
-
     # -- from other threads ---------------------------------------------------------------------------
 
     @property
     def running(self) -> bool:
         """Whether its thread runs."""
         return self._thread.alive
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it was told to stop; it does not start again."""
+        return self._stopping
 
     def start(self) -> None:
         """Start the thread, if it does not run and was not stopped."""
@@ -149,19 +145,32 @@ class Shipper:
         return self._fleet.streams()
 
     def has(self, stream_id: str, sequence: int) -> bool:
-        """Whether the destination has a record."""
+        """Whether the destination has a record.
+
+        Of a stream that is gone this is known only where it is this process's own and ended in order: then it was
+        removed because every required destination had it.
+        """
         cursor = self.cursor(stream_id)
         if cursor is not None:
             return cursor.acknowledged >= sequence
-        writer = self._journal.writer  # gone: removed after delivery, if its writer ended in order
+        writer = self._journal.writer
         return writer is not None and writer.stream_id == stream_id and writer.closed and not writer.lost
 
-    def wait_for(self, stream_id: str, sequence: int, timeout_s: float) -> bool:
-        """Wait until the destination has a record; whether it has it in time."""
+    def wait_for(self, stream_id: str, sequence: int, timeout_s: float, *, or_gone: bool = False) -> bool:
+        """Wait until the destination has a record; whether it has it in time.
+
+        Args:
+            stream_id: the stream.
+            sequence: the record's number in it.
+            timeout_s: how long, in seconds.
+            or_gone: a stream that is gone is not waited for, whoever removed it.
+        """
         deadline = time.monotonic() + timeout_s
         wake = Wake()
         with self.listening(wake.set):
             while not self.has(stream_id, sequence):
+                if or_gone and self.cursor(stream_id) is None:
+                    return True
                 left = deadline - time.monotonic()
                 if left <= 0:
                     return False
@@ -204,7 +213,7 @@ class Shipper:
 
     def step(self) -> bool:
         """Serve every shipment once; whether there may be more to do at once.  Never raises."""
-        if self._patience.waiting:
+        if self._stopping or self._patience.waiting:
             return False
         self._urgent = False
         try:
@@ -216,7 +225,7 @@ class Shipper:
         except OSError as error:
             self._failed("blocked", BlockedExportError(f"the journal cannot be read or written: {error}"))
         except Exception as error:  # noqa: BLE001 - whatever it is must not end the thread
-            self._failed("blocked", _unexpected(error))
+            self._failed("blocked", FailedExporterError.by(error))
         return False
 
     def _step(self) -> bool:
@@ -229,6 +238,7 @@ class Shipper:
         self._fleet.look()
         more = False
         stuck = 0
+        began = self._successes
         for shipment in self._fleet.in_turn():
             if self._stopping:
                 break
@@ -242,7 +252,7 @@ class Shipper:
                     raise
             if self._successes > successes:
                 stuck = 0
-        self._settle_state()
+        self._settle_state(moved=self._successes > began)
         return more
 
     def _serve(self, shipment: Shipment, exporter: AuditRecordExporter) -> bool:
@@ -277,6 +287,7 @@ class Shipper:
         writer = self._journal.writer
         return (
             shipment.refused_to > 0
+            and shipment.patience.waited_s >= self.destination.retry.first_s
             and writer is not None
             and writer.stream_id == shipment.stream.stream_id
             and writer.sequence > shipment.refused_to
@@ -292,8 +303,7 @@ class Shipper:
     def _get_exporter(self) -> AuditRecordExporter:
         if self._exporter is None:
             exporter = self.destination.make_exporter()
-            if exporter.single_writer:
-                self._fleet = self._new_fleet(single_writer=True)
+            self._fleet.single_writer = exporter.single_writer
             self._exporter = exporter
         return self._exporter
 
@@ -304,7 +314,7 @@ class Shipper:
         if exporter is not None:
             try:
                 exporter.close()
-            except Exception:
+            except Exception:  # noqa: BLE001 - it is said, and the end goes on
                 _log.exception("destination %s: the exporter could not be closed", self.destination.name)
 
     # -- success and failure ---------------------------------------------------------------------------
@@ -312,21 +322,17 @@ class Shipper:
     def _succeeded(self) -> None:
         self._successes += 1
         self._idle_s = _IDLE_FIRST_S
-        if self._patience.failures:
-            _log.warning(
-                "destination %s works again after %d failures", self.destination.name, self._patience.failures
-            )
         self._patience.succeeded()
         self.state = msgspec.structs.replace(self.state, last_success_ns=time.time_ns())
 
-    def _settle_state(self) -> None:
-        """Nothing failed as a whole: say so in the state, unless a stream is stuck."""
-        success_ns = self.state.last_success_ns
-        if not any(shipment.patience.failures for shipment in self._fleet.shipments()):
-            if self.state.state == "blocked" and not self._patience.failures:
-                _log.warning("destination %s is not blocked any more", self.destination.name)
-            word = "delivering" if self._idle_s == _IDLE_FIRST_S else "idle"
-            self.state = DestinationState(state=word, last_success_ns=success_ns)
+    def _settle_state(self, *, moved: bool) -> None:
+        """The destination did not fail: say so in the state, unless a stream is stuck."""
+        before = self.state
+        if self._patience.failures or any(shipment.patience.failures for shipment in self._fleet.shipments()):
+            return
+        if before.failures:
+            _log.warning("destination %s works again after %d failures", self.destination.name, before.failures)
+        self.state = DestinationState(state="delivering" if moved else "idle", last_success_ns=before.last_success_ns)
 
     def _stuck(self, shipment: Shipment, error: BlockedExportError | OSError) -> None:
         """The destination takes nothing of this stream, or the stream cannot be read."""
@@ -369,20 +375,8 @@ class Shipper:
             error,
             f"; {repair}" if repair else "",
             self._journal.layout.root,
-            exc_info=error.__cause__ if _is_unexpected(error) else None,
+            exc_info=error.__cause__ if isinstance(error, FailedExporterError) else None,
         )
-
-
-def _unexpected(error: Exception) -> BlockedExportError:
-    found = BlockedExportError(f"{type(error).__name__}: {error}")
-    found.__cause__ = error
-    return found
-
-
-def _is_unexpected(error: BaseException) -> bool:
-    """Whether it comes from a mistake in a program, so that a traceback helps."""
-    cause = error.__cause__
-    return cause is not None and not isinstance(cause, (AuditError, OSError))
 
 
 def drain(

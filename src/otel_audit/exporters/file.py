@@ -24,6 +24,7 @@ from ..formats.jsonl import encode_lines
 from ..journal.files import OS_FILES, Files
 from ..options import REQUIRED, Option, read_options
 from ..protocols import ExportResult
+from .courtesy import let_others_run
 
 _OPEN: Final = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
 _CREATE: Final = _OPEN | os.O_CREAT | os.O_EXCL
@@ -141,7 +142,7 @@ class FileExporter:
             RetryableExportError, BlockedExportError, RejectedExportError: it is not in the file, or not safely.
         """
         try:
-            data = encode_lines(batch)
+            data = encode_lines(batch, let_others_run)
         except DamageError as error:
             raise RejectedExportError(str(error), details={"reason": "damaged"}) from error
         try:
@@ -177,12 +178,18 @@ class FileExporter:
                     raise OSError(errno.ENXIO, "not a regular file")
                 if not self._files.lock(fd):
                     raise RetryableExportError(f"{self.path}: another process is writing to it")
-                if _identity(self._files.fstat(fd)) == _identity_of(self.path):
+                if _identity(self._files.fstat(fd)) == self._identity_of_path():
                     yield fd
                     return
                 # It was rotated between opening and locking.
             finally:
                 self._files.close(fd)
+
+    def _identity_of_path(self) -> tuple[int, int] | None:
+        try:
+            return _identity(self._files.stat(self.path))
+        except FileNotFoundError:
+            return None
 
     def _opened(self) -> int:
         try:
@@ -193,7 +200,7 @@ class FileExporter:
             fd = self._files.open(self.path, _CREATE, self._mode)
         except FileExistsError:  # another process was quicker
             return self._files.open(self.path, _OPEN)
-        os.fchmod(fd, self._mode)  # whatever the umask is
+        self._files.fchmod(fd, self._mode)  # whatever the umask is
         return fd
 
     def _append(self, fd: int, data: bytes) -> None:
@@ -275,7 +282,7 @@ class FileExporter:
         stem, suffix = re.escape(self.path.stem), re.escape(self.path.suffix)
         ours = re.compile(stem + r"\.([0-9]{8}T[0-9]{6}Z)-([0-9]+)" + suffix)
         with contextlib.suppress(OSError):
-            found = [match for path in self.path.parent.iterdir() if (match := ours.fullmatch(path.name))]
+            found = [match for name in self._files.listdir(self.path.parent) if (match := ours.fullmatch(name))]
             found.sort(key=lambda match: (match[1], int(match[2])))
             for match in found[: -self._keep]:
                 self._files.unlink(self.path.parent / match[0])
@@ -283,10 +290,3 @@ class FileExporter:
 
 def _identity(found: os.stat_result) -> tuple[int, int]:
     return found.st_dev, found.st_ino
-
-
-def _identity_of(path: Path) -> tuple[int, int] | None:
-    try:
-        return _identity(path.stat())
-    except FileNotFoundError:
-        return None

@@ -13,11 +13,13 @@ import msgspec
 
 from ..batch import RecordBatch, StoredRecord
 from ..errors import ConfigurationError, DamageError, ExportError, RejectedExportError, RetryableExportError
+from ..formats import PAUSE_EVERY
 from ..formats.jsonl import as_plain
 from ..formats.template import compile_template
 from ..options import REQUIRED, Option, read_options
 from ..protocols import ExportResult
 from .answers import Answer, error_of_answer
+from .courtesy import let_others_run
 from .credentials import Credentials
 from .http_client import BODY_MAX, HTTP_OPTIONS, HttpClient, check_header_name
 
@@ -188,10 +190,12 @@ class HttpExporter:
         """The record ids, and the body of the request."""
         ids: list[str] = []
         shapes: list[bytes] = []
-        for record in batch.records:
+        for done, record in enumerate(batch.records, 1):
             record_id, shape = self._shaped(record, batch)
             ids.append(record_id)
             shapes.append(shape)
+            if done % PAUSE_EVERY == 0:
+                let_others_run()
         if self._body == "record":
             return ids, shapes[0]
         if self._body == "ndjson":

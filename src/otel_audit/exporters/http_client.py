@@ -246,7 +246,7 @@ def _check_tls(url: str, options: Mapping[str, Any], where: str) -> None:
 
 
 def _warn(message: str) -> None:
-    warnings.warn(message, InsecureTransportWarning, stacklevel=4)
+    warnings.warn(message, InsecureTransportWarning, stacklevel=5)
 
 
 def _read(response: httpx.Response, body_max: int) -> tuple[bytes, bool]:

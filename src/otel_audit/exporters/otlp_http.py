@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 import importlib.metadata
-import time
 from collections.abc import Container, Mapping
 from typing import Any, ClassVar, Final
 from urllib.parse import urlsplit
@@ -15,14 +13,13 @@ from ..formats.otlp import encode_logs_request, parse_logs_response
 from ..options import Option, read_options, read_value
 from ..protocols import ExportResult
 from .answers import Answer, clean, error_of_answer, not_understood, request_id_of
+from .courtesy import let_others_run
 from .http_client import HTTP_OPTIONS, USER_AGENT, HttpClient
 
 DEFAULT_ENDPOINT: Final = "http://localhost:4318/v1/logs"
 _PROTOBUF: Final = "application/x-protobuf"
 _PREFIXES: Final = ("OTEL_EXPORTER_OTLP_AUDIT_", "OTEL_EXPORTER_OTLP_LOGS_", "OTEL_EXPORTER_OTLP_")
 _MILLISECONDS: Final = Option("timeout", "float", minimum=1)
-_let_others_run: Final = functools.partial(time.sleep, 0)
-"""Gives the interpreter to a waiting thread; does not wait."""
 
 
 class OtlpHttpExporter:
@@ -110,7 +107,7 @@ class OtlpHttpExporter:
         """
         deadline = self._client.deadline(timeout_s)
         try:
-            content = encode_logs_request(batch, _let_others_run)
+            content = encode_logs_request(batch, let_others_run)
         except DamageError as error:
             raise RejectedExportError(str(error), details={"reason": "damaged"}) from error
         answer = self._client.send("POST", content, {"Content-Type": _PROTOBUF}, deadline)

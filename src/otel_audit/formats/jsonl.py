@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import calendar
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -31,6 +31,7 @@ from .. import semconv as sc
 from ..batch import RecordBatch, StoredRecord
 from ..canonical import decode
 from ..errors import DamageError
+from . import PAUSE_EVERY
 
 MEMBERS: Final = (
     "timestamp", "event_name", "record_id", "attributes", "body", "trace_id", "span_id", "observed_timestamp",
@@ -51,14 +52,22 @@ def as_plain(record: StoredRecord, batch: RecordBatch) -> dict[str, Any]:
     return _members(record, batch, _plain(batch.resource))
 
 
-def encode_lines(batch: RecordBatch) -> bytes:
+def encode_lines(batch: RecordBatch, pause: Callable[[], object] | None = None) -> bytes:
     """All records of a batch, in their order, one line each; every line ends with a line feed.
+
+    Args:
+        batch: what to encode.
+        pause: called after every :data:`~otel_audit.formats.PAUSE_EVERY` records, to let other threads run.
 
     Raises:
         DamageError: a record is not in canonical form; says which.
     """
     resource = msgspec.Raw(_encode(_plain(batch.resource)))
-    lines = [_encode(_members(record, batch, resource)) for record in batch.records]
+    lines: list[bytes] = []
+    for done, record in enumerate(batch.records, 1):
+        lines.append(_encode(_members(record, batch, resource)))
+        if pause is not None and done % PAUSE_EVERY == 0:
+            pause()
     lines.append(b"")
     return b"\n".join(lines)
 

@@ -22,12 +22,10 @@ from .. import semconv as sc
 from .._version import __version__
 from ..batch import RecordBatch
 from ..errors import DamageError
+from . import PAUSE_EVERY
 
 SCOPE_NAME: Final = "otel_audit"
 """Name of the instrumentation scope; its version is this package's."""
-
-PAUSE_EVERY: Final = 16
-"""After how many records ``pause`` is called."""
 
 _DAMAGE: Final = (
     msgspec.MsgspecError, ValueError, TypeError, LookupError, AttributeError, RecursionError, struct.error,
@@ -57,7 +55,7 @@ def encode_logs_request(batch: RecordBatch, pause: Callable[[], object] | None =
 
     Args:
         batch: what to encode.
-        pause: called after every :data:`PAUSE_EVERY` records, to let other threads have the interpreter.
+        pause: called after every :data:`~otel_audit.formats.PAUSE_EVERY` records, to let other threads run.
 
     Raises:
         DamageError: a record is not in canonical form; says which.

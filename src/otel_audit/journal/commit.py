@@ -1,9 +1,9 @@
 """Group commit: many callers that want their record on the disk share one sync.
 
-A caller takes a ticket.  Whoever finds nobody syncing leads: it syncs once, for everything written until then, and
-releases all tickets that this covers.  A leader that expects company (as many callers as last time) waits for it a
-fraction of a sync's time, because a sync that starts with one record makes all others wait for two.  A sync that
-fails fails every ticket that waited for it.
+A caller takes a ticket.  One of the callers leads: it syncs once, for everything written until then, and releases the
+tickets that this covers.  Whoever was there the last time is probably on the way with the next record, so the one who
+completes their number leads at once, and nobody leads before, unless the others are late: a sync that begins with one
+record makes all others wait for two.  A sync that fails fails every ticket that waited when it began.
 
 An exception that strikes anywhere (a ``KeyboardInterrupt``) can delay the others by at most ``PATIENCE_S``: tickets
 are waited for with a time limit, then their holder leads.
@@ -12,28 +12,30 @@ are waited for with a time limit, then their holder leads.
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from typing import Final
 
 from ..errors import JournalSyncError
-from .threads import Wake
+from .threads import Wake, owned_lock
 
 PATIENCE_S: Final = 0.05
 COMPANY_SHARE: Final = 0.25
-"""How long a leader waits for company, as a share of the time that a sync takes."""
+"""How long the first in the queue waits for company, as a share of the time that a sync takes."""
 COMPANY_S_MAX: Final = 0.002
 
 
 class _Ticket(Wake):
     """One caller's place in the queue."""
 
+    __slots__ = ("error", "left", "sequence")
+
     def __init__(self, sequence: int) -> None:
         super().__init__()
         self.sequence = sequence
         self.error: Exception | None = None
+        self.left = False
 
 
 class GroupCommit:
@@ -47,11 +49,9 @@ class GroupCommit:
     def __init__(self, sync: Callable[[], int]) -> None:
         self._sync = sync
         self._covered = 0
-        self._leading = False
-        self._leader = threading.Lock()
-        self._waiting: deque[_Ticket] = deque()
-        self._company = Wake()
-        self._leader_thread = 0
+        self._lock, self._leading = owned_lock()
+        self._busy = False
+        self._queue: deque[_Ticket] = deque()
         self._expected = 1
         self._sync_s = 0.0
 
@@ -64,93 +64,100 @@ class GroupCommit:
         """Return when the record with this sequence number is on the disk.
 
         Raises:
-            JournalError: the sync that would have covered it failed.
+            JournalSyncError: the sync that would have covered it failed.
         """
         if self._covered >= sequence:
             return
-        if self._leader_thread == threading.get_ident():  # a signal handler or finaliser within a sync of its thread
-            self._sync()
-            return
-        if not self._leading and not self._waiting:
-            self._lead(sequence)
-            if self._covered >= sequence:
-                return
-        ticket = _Ticket(sequence)
-        self._waiting.append(ticket)
-        if len(self._waiting) >= self._expected - 1:
-            self._company.set()
-        patience = 0.0 if not self._leading else PATIENCE_S
-        try:
-            while self._covered < sequence:
-                if not ticket.wait(patience) or not self._leading:
-                    if ticket.error is not None:
-                        break
-                    self._lead(sequence)
-                patience = PATIENCE_S
-                if ticket.error is not None:
-                    break
-        finally:
+        if self._leading():  # a signal handler or finaliser within a sync of its own thread: it cannot wait for itself
+            self._covered = max(self._covered, self._sync())
             if self._covered < sequence:
-                self._forget(ticket)
+                raise JournalSyncError("journal: emitted from within a sync: not known to be on the disk", journaled=None)
+            return
+        ticket = _Ticket(sequence)
+        try:
+            self._queue.append(ticket)
+            self._wait(ticket)
+        finally:
+            if not ticket.left:
+                with contextlib.suppress(ValueError):
+                    self._queue.remove(ticket)
         if ticket.error is not None and self._covered < sequence:
             raise JournalSyncError(str(ticket.error), journaled=None) from ticket.error
 
-    def sync_now(self) -> None:
-        """Sync what was written until now, without waiting for company."""
-        with self._leader:
-            self._covered = max(self._covered, self._sync())
+    def _wait(self, ticket: _Ticket) -> None:
+        late = False
+        while self._covered < ticket.sequence and ticket.error is None:
+            if not self._busy and (late or len(self._queue) >= self._expected):
+                self._lead(ticket.sequence)
+                late = False
+            elif self._busy or not self._is_first(ticket):
+                late = not ticket.wait(PATIENCE_S)
+            else:
+                late = not ticket.wait(min(self._sync_s * COMPANY_SHARE, COMPANY_S_MAX))
 
-    def _lead(self, sequence: int) -> None:
+    def _is_first(self, ticket: _Ticket) -> bool:
         try:
-            with self._leader:
-                if self._covered >= sequence:
-                    return
-                try:
-                    self._leading = True
-                    self._leader_thread = threading.get_ident()
-                    self._wait_for_company()
-                    self._sync_for_all()
-                finally:
-                    self._leader_thread = 0
-                    self._leading = False
+            return self._queue[0] is ticket
+        except IndexError:  # it was just released
+            return False
+
+    def sync_now(self) -> None:
+        """Sync what was written until now, without waiting for company.
+
+        Raises:
+            JournalSyncError: it failed; so do the tickets that wait for it.
+        """
+        if self._leading():
+            self._covered = max(self._covered, self._sync())
+        else:
+            self._lead(None)
+
+    def _lead(self, sequence: int | None) -> None:
+        """Sync for all who wait, unless somebody else did it for this record while we waited for our turn."""
+        try:
+            with self._lock:
+                if sequence is None or self._covered < sequence:
+                    try:
+                        self._busy = True
+                        self._sync_for(list(self._queue))
+                    finally:
+                        self._busy = False
         finally:
-            self._wake()
+            self._wake_next()
 
-    def _wait_for_company(self) -> None:
-        if self._expected > 1 and len(self._waiting) < self._expected - 1:
-            self._company.wait(min(self._sync_s * COMPANY_SHARE, COMPANY_S_MAX))
-
-    def _sync_for_all(self) -> None:
-        tickets = list(self._waiting)
+    def _sync_for(self, tickets: list[_Ticket]) -> None:
+        """Sync, and release those who wait; what they wait for was written before."""
         begun = time.perf_counter()
         try:
             covered = self._sync()
         except Exception as error:
             for ticket in tickets:
                 ticket.error = error
-                ticket.set()
+            self._release()
             raise
         self._sync_s = time.perf_counter() - begun
         self._covered = max(self._covered, covered)
+        for ticket in tickets:
+            if ticket.sequence > covered:
+                ticket.error = JournalSyncError("journal: the stream ended before it was synced", journaled=None)
+        self._release()
 
-    def _wake(self) -> None:
-        """Release the tickets that are covered, and one more to lead next."""
-        covered = self._covered
-        served = 1
-        for _ in range(len(self._waiting)):
+    def _release(self) -> None:
+        """Let those go who are served; they and the ones who came meanwhile are expected the next time."""
+        covered, served = self._covered, 0
+        for _ in range(len(self._queue)):
             try:
-                ticket = self._waiting.popleft()
-            except IndexError:
+                ticket = self._queue.popleft()
+            except IndexError:  # others gave up
                 break
             if ticket.sequence <= covered or ticket.error is not None:
-                served += 1
+                ticket.left = True
                 ticket.set()
+                served += 1
             else:
-                self._waiting.append(ticket)
-        self._expected = served
-        with contextlib.suppress(IndexError):
-            self._waiting[0].set()
+                self._queue.append(ticket)
+        self._expected = served + len(self._queue)
 
-    def _forget(self, ticket: _Ticket) -> None:
-        with contextlib.suppress(ValueError):
-            self._waiting.remove(ticket)
+    def _wake_next(self) -> None:
+        with contextlib.suppress(IndexError):
+            self._queue[0].set()

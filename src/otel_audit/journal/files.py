@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Final
 
 APPEND: Final = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
-CREATE: Final = APPEND | os.O_CREAT | os.O_EXCL
+READ_AND_APPEND: Final = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
+CREATE: Final = READ_AND_APPEND | os.O_CREAT | os.O_EXCL
 
 _F_FULLFSYNC: Final = getattr(fcntl, "F_FULLFSYNC", None)
 
@@ -63,7 +64,7 @@ class Files:
         return True
 
     def create(self, path: Path, mode: int) -> int:
-        """Make a file with exactly this mode, whatever the umask, and open it for appending.
+        """Make a file with exactly this mode, whatever the umask, and open it for reading and appending.
 
         Raises:
             FileExistsError: it is there.

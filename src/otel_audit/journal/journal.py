@@ -5,16 +5,13 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import shutil
-import threading
 import time
-import uuid
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from ..errors import (
-    DamageError,
+    AuditError,
     JournalClosedError,
     JournalError,
     JournalFullError,
@@ -22,17 +19,19 @@ from ..errors import (
     UnsafeJournalError,
 )
 from .commit import GroupCommit
-from .control import started, stopped
+from .control import stopped
+from .creation import begin_stream, remove_unfinished
 from .layout import FileSystem, Layout, check_platform, file_system
 from .ledger import Policy, trim
-from .locks import FileLock
-from .metadata import NAME, describe_stream
+from .metadata import describe_stream
 from .stream import DEFERRED_MAX, Entry, StreamWriter
 from .streams import list_streams, usage_bytes
-from .threads import OwnThread, Wake
+from .threads import OwnThread, Wake, owned_lock
 
 HOUSEKEEPING_S: Final = 5.0
 """How often delivered segments are looked for."""
+HOUSEKEEPING_SHARE: Final = 20.0
+"""How many times as long as it took it rests afterwards, at least."""
 SYNC_INTERVAL_S: Final = 0.2
 """At most so long is a record with durability ``process`` unsynced."""
 _FULL_POLL_S: Final = 0.05
@@ -47,6 +46,7 @@ class Journal:
         layout: the directory.
         resource: makes the resource attributes of this process; called again in a forked child.
         required: destinations that must have a record before it may be removed.
+        optional: destinations that are to have it too, but that nobody waits for.
         segment_bytes_max: size at which a segment is left.
         bytes_max: room for the whole journal, dead letters included.
         full_timeout_s: how long an ``append`` waits for room.
@@ -62,7 +62,8 @@ class Journal:
         layout: Layout,
         *,
         resource: Callable[[], dict[str, Any]],
-        required: list[str],
+        required: Sequence[str],
+        optional: Sequence[str] = (),
         segment_bytes_max: int,
         bytes_max: int,
         full_timeout_s: float,
@@ -83,6 +84,7 @@ class Journal:
         layout.make()
         self._resource = resource
         self._required = required
+        self._optional = optional
         self._segment_bytes_max = segment_bytes_max
         self._bytes_max = bytes_max
         self._full_timeout_s = full_timeout_s
@@ -94,13 +96,15 @@ class Journal:
         self._reset()
 
     def _reset(self) -> None:
+        self._pid = os.getpid()
         self._writer: StreamWriter | None = None
         self._commit: GroupCommit | None = None
-        self._create_lock = threading.Lock()
-        self._creating = 0
+        self._create_lock, self._creating = owned_lock()
         self._early: deque[Entry] = deque()
         self._hurry = False
-        self._housekept_s = 0.0
+        self._housekept_s = float("-inf")
+        self._housekeeping_s = HOUSEKEEPING_S
+        self._untrimmed: set[str] = set()
         self._allowance = 0
         self._closed = False
         self._thread = OwnThread(self._run)
@@ -142,33 +146,39 @@ class Journal:
         """
         deadline: float | None = None
         while True:
-            writer = self._writer
-            if writer is None or writer.lost or writer.pid != os.getpid():
-                begun = self._begin(entry)
-                if begun is None:
-                    return ""
-                writer = begun
             try:
+                writer = self._writer
+                if writer is None or writer.pid != os.getpid():
+                    writer = self._begin(entry)
+                    if writer is None:
+                        return ""
                 if writer.bytes_written > self._allowance:
                     self._check_room(writer)
                 writer.append(entry)
             except JournalClosedError:
-                if not writer.lost:
+                lost = self._writer
+                if lost is None or not lost.lost:
                     raise
+                if self._begin(entry) is None:
+                    return ""
                 continue
             except JournalFullError:
                 now = time.monotonic()
                 deadline = deadline or now + (self._full_timeout_s if wait_s is None else wait_s)
                 if now >= deadline or entry.journaled is not False:
                     raise
-                self._hurry = True
-                self._wake.set()
+                self._make_room()
                 time.sleep(min(_FULL_POLL_S, deadline - now))
                 continue
             if not self._due:
-                self._due = True
                 self._notice()
             return writer.stream_id
+
+    def _make_room(self) -> None:
+        """Have what is delivered removed now."""
+        self._hurry = True
+        self._wake.set()
+        self.start()
 
     def _check_room(self, writer: StreamWriter) -> None:
         """Measure the journal; the next measurement is due when a quarter of the rest is used."""
@@ -183,84 +193,96 @@ class Journal:
 
     def _notice(self) -> None:
         """Something new was written after a quiet time."""
-        self._wake.set()
-        self.start()
-        self.on_written()
+        try:
+            self._due = True
+            self._wake.set()
+            self.start()
+            self.on_written()
+        except BaseException:
+            self._due = False  # the next one notices it
+            raise
 
     # -- a stream's life --------------------------------------------------------------------------------
 
     def _begin(self, entry: Entry) -> StreamWriter | None:
-        """Make this process's stream; ``None`` where a call of this very thread is making it below us."""
-        if self._creating == threading.get_ident():
+        """This process's stream, made if need be; ``None`` where a call of this very thread is making it below us."""
+        if self._pid != os.getpid():  # forked without Python's hooks
+            self.abandon()
+        if self._creating():
             if len(self._early) >= DEFERRED_MAX:
                 raise JournalFullError(f"{DEFERRED_MAX} records were emitted while the stream was made", journaled=False)
             entry.deferred = True
             self._early.append(entry)
             return None
         with self._create_lock:
-            if self._closed:
-                raise JournalClosedError("the provider is shut down: nothing can be emitted through it", journaled=False)
-            writer = self._writer
-            if writer is not None and not writer.lost and writer.pid == os.getpid():
-                return writer
-            if writer is not None:
-                writer.abandon()
-            try:
-                self._creating = threading.get_ident()
-                writer = self._create()
-            except OSError as error:
-                full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-                kind = JournalFullError if full else JournalError
-                raise kind(
-                    f"journal: cannot begin a stream in {self.layout.root}: {error.strerror}; nothing was written",
-                    journaled=False,
-                ) from error
-            finally:
-                self._creating = 0
+            return self._make_writer()
+
+    def _make_writer(self) -> StreamWriter:
+        """A writer that can be used, under the lock for it."""
+        old = self._writer
+        if old is not None and not old.lost:
+            return old
+        if self._closed:
+            raise JournalClosedError("the provider is shut down: nothing can be emitted through it", journaled=False)
+        writer = self._create()
+        try:
+            commit = GroupCommit(writer.sync)
+            if old is not None:
+                writer.take_over(old.unsaved())
+                writer.notes.extendleft(reversed(old.notes))
+                old.abandon()
             self._allowance = 0
-            self._commit = GroupCommit(writer.sync)
+            self._commit = commit
             self._writer = writer
-        while self._early:
-            writer.append(self._early.popleft())
+        except BaseException:
+            writer.abandon()
+            raise
+        self._hand_over_early(writer)
         return writer
+
+    def _hand_over_early(self, writer: StreamWriter) -> None:
+        """Give the writer what was emitted, by this very thread, while it was made."""
+        while self._early:
+            writer.take_over([self._early[0]])
+            self._early.popleft()
 
     def _create(self) -> StreamWriter:
-        """Build the stream under a hidden name, locked from the start, and rename it when it is complete."""
-        self.layout.make()
-        stream_id = str(uuid.uuid4())
-        hidden = self.layout.streams / f".new-{stream_id}"
-        layout, files = self.layout, self.files
-        files.mkdir(hidden, layout.directory_mode)
-        lock = FileLock(files, hidden / "lock", layout.mode)
-        try:
-            layout.give(hidden)
-            lock.acquire()
-            layout.give(hidden / "lock")
-            files.mkdir(hidden / "cursors", layout.directory_mode)
-            layout.give(hidden / "cursors")
-            metadata = describe_stream(stream_id, self._resource(), self._required)
-            files.replace(hidden / NAME, metadata.encode(), layout.mode)
-            layout.give(hidden / NAME)
-            files.rename(hidden, layout.streams / stream_id)
-            files.sync_directory(layout.streams)
-            lock.path = layout.streams / stream_id / "lock"
-            writer = StreamWriter(layout, metadata, lock, segment_bytes_max=self._segment_bytes_max)
-            writer.append(started(metadata))
-        except BaseException:
-            lock.release()
-            shutil.rmtree(hidden, ignore_errors=True)
-            raise
-        return writer
+        """A new stream, with its first record.
 
-    def commit(self, sequence: int) -> None:
+        Raises:
+            JournalFullError, JournalError: it could not be made.
+        """
+        self.layout.make()
+        try:
+            return begin_stream(
+                self.layout,
+                lambda stream_id: describe_stream(stream_id, self._resource(), self._required, self._optional),
+                segment_bytes_max=self._segment_bytes_max,
+            )
+        except OSError as error:
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            kind = JournalFullError if full else JournalError
+            raise kind(
+                f"journal: cannot begin a stream in {self.layout.root}: {error.strerror}; nothing was written",
+                journaled=False,
+            ) from error
+
+    def commit(self, sequence: int, stream_id: str | None = None) -> None:
         """Return when this process's record with this number is on the disk.
+
+        Args:
+            sequence: the record's number.
+            stream_id: the stream that has it; ``None``: the present one.
 
         Raises:
             JournalSyncError: it is not known to be.
         """
-        commit = self._commit
-        if commit is not None:
-            commit.wait(sequence)
+        commit, writer = self._commit, self._writer
+        if commit is None or writer is None or stream_id not in (None, writer.stream_id):
+            raise JournalSyncError("journal: written, but the stream is gone: not known to be on the disk", journaled=None)
+        commit.wait(sequence)
+        if writer.in_doubt(sequence):
+            raise JournalSyncError("journal: written, but it could not be read back after a failed sync", journaled=None)
 
     def sync(self) -> None:
         """Put everything that was written so far on the disk.
@@ -277,12 +299,23 @@ class Journal:
         Raises:
             JournalError: the last record or the last sync failed.
         """
-        self._closed = True
-        self._wake.set()
-        writer = self._writer
-        if writer is not None and not writer.closed:
-            writer.close(stopped(writer.metadata))
-        self._thread.join(5.0)
+        if self._creating():  # a signal handler, while its thread makes the stream: that goes on
+            self._closed = True
+            return
+        try:
+            with self._create_lock:
+                writer = self._writer
+                if writer is not None and writer.lost and not self._closed:
+                    writer = self._make_writer()
+                self._closed = True
+            self._wake.set()
+            if writer is not None:
+                writer.close(stopped(writer.metadata))
+        finally:
+            self._closed = True
+            self._report_notes()
+            if self._writer is None or self._writer.closed:  # else the call of this thread below us has to go on first
+                self._thread.join(5.0)
 
     def abandon(self) -> None:
         """In a forked child: let go of the parent's stream without touching it; the next ``append`` begins another."""
@@ -301,47 +334,68 @@ class Journal:
 
     def housekeep_soon(self) -> None:
         """There may be something to remove."""
-        self._housekept_s = 0.0
+        self._housekept_s = float("-inf")
         self._wake.set()
 
     def _run(self) -> None:
         """Sync what was written, at most every :data:`SYNC_INTERVAL_S`; remove what is not needed any more."""
         while not self._closed:
             self._wake.wait(HOUSEKEEPING_S)
-            if not self._closed and not self._hurry:
+            if self._closed:  # whoever closes syncs
+                break
+            if not self._hurry:
                 time.sleep(SYNC_INTERVAL_S)
             self._due = False
-            self._background_sync()
-            if self._hurry or time.monotonic() - self._housekept_s >= HOUSEKEEPING_S:
-                self.housekeep()
+            try:
+                self._background_sync()
+                if self._hurry or time.monotonic() - self._housekept_s >= self._housekeeping_s:
+                    self.housekeep()
+            except Exception:  # the thread must go on: without it nothing is synced
+                _log.exception("the journal's housekeeping failed unexpectedly; it is tried again")
 
     def housekeep(self) -> None:
         """Remove what every required destination has, of this process's stream and of dead ones.  Does not raise."""
         policy = Policy(self._retention_s, hurry=self._hurry)
         self._hurry = False
-        self._housekept_s = time.monotonic()
+        begun = self._housekept_s = time.monotonic()
         writer = self._writer
         for stream in list_streams(self.layout):
             own = writer is not None and not writer.closed and writer.stream_id == stream.stream_id
             try:
                 trim(stream, policy, own=own)
-            except (OSError, DamageError) as error:
-                _log.warning("stream %s could not be trimmed: %s", stream.stream_id, error)
+            except (OSError, AuditError) as error:
+                if stream.stream_id not in self._untrimmed:
+                    self._untrimmed.add(stream.stream_id)
+                    _log.warning("stream %s could not be trimmed: %s", stream.stream_id, error)
         try:
+            remove_unfinished(self.layout)
             self.on_housekeeping()
         except OSError as error:
-            _log.warning("the state of this process could not be written to the journal: %s", error)
+            _log.warning("housekeeping in the journal %s: %s", self.layout.root, error)
+        # Thousands of streams that cannot be delivered must not keep a processor busy.
+        self._housekeeping_s = max(HOUSEKEEPING_S, HOUSEKEEPING_SHARE * (time.monotonic() - begun))
 
     def _background_sync(self) -> None:
         writer, commit = self._writer, self._commit
         if writer is None or commit is None:
             return
+        self._hand_over_early(writer)
         try:
             if writer.unsynced:
                 commit.sync_now()
-        except JournalSyncError as error:
-            _log.error("%s; emit raises until it can be mended", error)
         except JournalError as error:
+            if not writer.lost:
+                _log.error("%s; emit raises until it can be mended", error)
+        try:
+            if writer.lost and not self._closed:
+                with self._create_lock:
+                    self._make_writer().sync()
+        except (JournalError, UnsafeJournalError) as error:
             _log.error("%s", error)
-        while writer.notes:
+        self._report_notes()
+
+    def _report_notes(self) -> None:
+        """Say what went wrong in the stream and was mended."""
+        writer = self._writer
+        while writer is not None and writer.notes:
             _log.warning("stream %s: %s", writer.stream_id, writer.notes.popleft())

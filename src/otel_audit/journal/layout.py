@@ -77,8 +77,17 @@ class Layout:
 
     @property
     def directory_mode(self) -> int:
-        """Permissions of directories: who may read may also enter."""
-        return self.mode | (self.mode & 0o444) >> 2
+        """Permissions of directories: who may read may also enter, and what is made inside belongs to the group."""
+        return self.mode | (self.mode & 0o444) >> 2 | (stat.S_ISGID if self.group is not None else 0)
+
+    def make_directory(self, path: Path) -> None:
+        """Make one directory, if it is not there, and hand it to the group.
+
+        Raises:
+            OSError: it could not be made.
+        """
+        if self.files.mkdir(path, self.directory_mode) and self.group is not None:
+            self.files.chown(path, -1, self.group)
 
     def make(self) -> None:
         """Make the directories that are not there.
@@ -87,25 +96,22 @@ class Layout:
             UnsafeJournalError: the directory belongs to somebody else, or cannot be made or written.
         """
         try:
-            self.root.mkdir(parents=True, exist_ok=True, mode=self.directory_mode)
+            self.root.parent.mkdir(parents=True, exist_ok=True)
+            self.make_directory(self.root)
             self._check_owner()
             for name in ("streams", "dead-letters", "acknowledgements", "locks"):
-                self.files.mkdir(self.root / name, self.directory_mode)
-                self.give(self.root / name)
+                self.make_directory(self.root / name)
         except OSError as error:
             raise UnsafeJournalError(
                 f"journal: cannot use {self.root}: {error.strerror}. Give a directory that this user (uid {os.geteuid()}) "
                 "may write to: journal=…, or OTEL_AUDIT_JOURNAL"
             ) from error
 
-    def give(self, path: Path) -> None:
-        """Hand a new file or directory to the group."""
-        if self.group is not None:
-            os.chown(path, -1, self.group)
-
     def _check_owner(self) -> None:
-        info = self.root.stat()
-        if info.st_uid != os.geteuid() and not (info.st_mode & stat.S_IWGRP and info.st_gid in os.getgroups()):
+        info = self.files.stat(self.root)
+        ours = info.st_uid == os.geteuid()
+        shared = bool(info.st_mode & stat.S_IWGRP) and info.st_gid in {os.getegid(), *os.getgroups()}
+        if not (ours or shared):
             raise UnsafeJournalError(
                 f"journal: {self.root} belongs to uid {info.st_uid}, this process is uid {os.geteuid()}. "
                 "Use a directory of its own, or make it group-writable and use group=…"

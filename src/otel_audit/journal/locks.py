@@ -80,21 +80,25 @@ class FileLock:
         return (named.st_dev, named.st_ino) == (info.st_dev, info.st_ino)
 
     def is_intact(self) -> bool:
-        """Whether the descriptor is still ours: somebody may have closed it, and with it the lock."""
-        return self.held and is_same_file(self._files, self._fd, self._identity)
+        """Whether the lock protects what it should: somebody may have closed the descriptor or removed the file."""
+        try:
+            info = self._files.fstat(self._fd)
+        except OSError:
+            return False
+        return (info.st_dev, info.st_ino) == self._identity and info.st_nlink > 0
 
     def regain(self) -> bool:
-        """Take it again after somebody closed the descriptor; whether it was got.
+        """Take it again after it was found not to be intact; whether it was got.
 
         Raises:
             OSError: the file cannot be opened.
         """
-        self._fd = -1  # not ours any more: not ours to close
+        self.forget()
         return self.acquire()
 
     def release(self) -> None:
         """Let go of it, also where a child inherited the descriptor."""
-        if self._pid == os.getpid() and self.is_intact():
+        if self._pid == os.getpid() and is_same_file(self._files, self._fd, self._identity):
             with contextlib.suppress(OSError):
                 self._files.unlock(self._fd)
         self.forget()
@@ -128,7 +132,7 @@ def boot_id() -> str:
 @lru_cache(maxsize=1)
 def _pid_namespace_of(pid: int) -> str:
     try:
-        return os.readlink("/proc/self/ns/pid")
+        return str(Path("/proc/self/ns/pid").readlink())
     except OSError:
         return ""
 

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from .files import APPEND, OS_FILES, Files
+from .files import OS_FILES, READ_AND_APPEND, Files
 from .layout import Layout
 from .line import Line, make_line, scan
 from .locks import is_same_file
@@ -76,16 +76,12 @@ class OpenSegment:
         return info.st_size
 
     def read(self, start: int, stop: int) -> bytes:
-        """The bytes between two offsets, by the file's name.
+        """The bytes between two offsets.
 
         Raises:
             OSError: they cannot be read.
         """
-        fd = self._files.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            return self._files.pread(fd, stop - start, start)
-        finally:
-            self._files.close(fd)
+        return self._files.pread(self.fd, stop - start, start)
 
     def reopened(self) -> OpenSegment:
         """The same segment through a new descriptor; the old one is not ours to close.
@@ -94,7 +90,7 @@ class OpenSegment:
             FileNotFoundError: it was removed.
             OSError: it cannot be opened.
         """
-        fd = self._files.open(self.path, APPEND)
+        fd = self._files.open(self.path, READ_AND_APPEND)
         try:
             again = OpenSegment(self._files, self.path, self.first, fd, self.end)
         except BaseException:

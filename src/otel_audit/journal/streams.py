@@ -40,7 +40,7 @@ class StreamDirectory:
         return read_metadata(self.path)
 
     def owner_lock(self) -> FileLock:
-        """The lock that its writer holds; to be had only when the writer is dead.  Never made by us: it is the writer's."""
+        """The lock that its writer holds; to be had only when the writer is dead.  Only the writer makes it."""
         return FileLock(self.layout.files, self.path / "lock", self.layout.mode, create=False)
 
     def owner_state(self) -> str:

@@ -10,12 +10,11 @@ import _thread
 import threading
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 
 from ..context import enter_own_thread, leave_own_thread
 
 
-def owned_lock() -> tuple[AbstractContextManager[bool], Callable[[], bool]]:
+def owned_lock() -> tuple[threading.RLock, Callable[[], bool]]:
     """A lock, and what says whether the calling thread holds it.
 
     A signal handler or a finaliser may strike while its own thread holds a lock; it must know that, or it waits for

@@ -13,10 +13,12 @@ from typing import Any
 from .. import semconv as sc
 from ..batch import StoredRecord
 from ..canonical import sequence_fragment
+from ..durability import Durability
 from ..errors import JournalClosedError
 from ..health import FlushResult, ProviderStatus
+from ..logger import AuditLogger
 from ..preparation import prepare
-from ..provider import AuditLogger, Durability, ProviderSettings
+from ..provider import ProviderSettings
 from ..receipt import AuditReceipt
 from ..record import AuditRecord, check
 from ..retries import ChosenIds
@@ -79,7 +81,7 @@ class RecordingProvider:
         with self._lock:
             if self._shut_down:
                 raise JournalClosedError("the provider was shut down")
-            first = self._chosen.claim(record.record_id, head, tail) if chosen_id else None
+            first = self._chosen.claim(record) if chosen_id else None
             if first is not None:
                 return first
             number = len(self.records) + 1

@@ -58,11 +58,12 @@ class Application:
                 log = tail_of(self._directory / f"{name}.log")
                 raise DemoError(f"the process {name} ended with code {process.returncode}; it says: {log}")
 
-    def stop(self) -> None:
-        """SIGTERM to all, and wait until they have ended in order."""
-        for process in self._processes.values():
+    def stop(self, *names: str) -> None:
+        """SIGTERM to these, and wait until they have ended in order."""
+        processes = {name: self._processes[name] for name in names}
+        for process in processes.values():
             process.terminate()
-        for name, process in self._processes.items():
+        for name, process in processes.items():
             try:
                 code = process.wait(STOP_TIMEOUT_S)
             except subprocess.TimeoutExpired:
@@ -70,8 +71,7 @@ class Application:
             if code:
                 log = tail_of(self._directory / f"{name}.log")
                 raise DemoError(f"the process {name} did not end in order (code {code}); it says: {log}")
-            kill(process)
-        self._processes.clear()
+            kill(self._processes.pop(name))
 
     def close(self) -> None:
         """Leave nothing running."""

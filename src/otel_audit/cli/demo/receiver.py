@@ -1,8 +1,9 @@
-"""The embedded receiver, a process of its own: takes OTLP over HTTP and keeps the ids of the records that it has acknowledged.
+"""The embedded receiver, a process of its own: takes OTLP over HTTP and notes the ids of what it has acknowledged.
 
-Run as ``python -m otel_audit.cli.demo.receiver PORT DIRECTORY UNWANTED``.  An id stands in the file before the
-request is answered; control records, which the journal emits itself, are not noted.  While the directory has a file ``unavailable`` every answer is 503; a request with an event named UNWANTED
-is refused whole with 400.  It ends when its standard input ends.
+Run as ``python -m otel_audit.cli.demo.receiver PORT DIRECTORY UNWANTED``.  An id stands in the file before the request
+is answered; control records, which the journal emits itself, are not noted.  While the directory has a file
+``unavailable`` every answer is 503; a request with an event named UNWANTED is refused whole with 400.  It ends when its
+standard input ends.
 """
 
 from __future__ import annotations

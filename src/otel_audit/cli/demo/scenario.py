@@ -125,8 +125,10 @@ class Scenario:
         self._tell(f"the service is started again{self._so_far()}")
 
     def _end(self) -> None:
-        self._application.stop()
-        self._tell(f"SIGTERM: all processes have ended in order{self._so_far()}")
+        self._application.stop(*NAMES[2:])
+        self._tell(f"SIGTERM to {' and '.join(NAMES[2:])}: they have ended in order{self._so_far()}")
+        pids = self._application.kill(*NAMES[:2])
+        self._tell(f"SIGKILL to {_and(NAMES[:2], pids)}, for good{self._so_far()}")
 
     def _ship_the_rest(self) -> None:
         """What is left is delivered from outside, by another command of this program."""

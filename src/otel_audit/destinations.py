@@ -1,0 +1,187 @@
+"""Destinations as people write them: a string, a mapping or an exporter object."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, cast
+
+from .delivery.destination import BYTES_MAX, RECORDS_MAX, Destination
+from .errors import ConfigurationError, describe
+from .exporters import ConfigurableExporter, exporter_class
+from .journal.layout import check_destination_name
+from .options import Option, read_options, suggestion
+from .protocols import AuditRecordExporter
+
+DESTINATION_OPTIONS: Final = (
+    Option("type", "str", None, "otlp, http or file"),
+    Option("required", "bool", True, "records are kept until it has them; 'delivered' waits for it"),
+    Option(
+        "start", "enum", "earliest", "what a new destination gets of what is there already", choices=("earliest", "now")
+    ),
+    Option("delay", "duration", 0.2, "how long records are gathered where there is no backlog"),
+    Option("batch_records", "int", RECORDS_MAX, "most records in a batch"),
+    Option("batch_bytes", "size", BYTES_MAX, "most bytes of canonical form in a batch"),
+    Option("timeout", "duration", 10.0, "how long one export may take"),
+)  # fmt: skip
+"""The options that every destination has, beside those of its type."""
+
+
+def make_destinations(where: str, value: Any, environ: Mapping[str, str]) -> list[Destination]:
+    """The destinations that a mapping of names describes, or text as in ``OTEL_AUDIT_DESTINATIONS``.
+
+    Raises:
+        ConfigurationError: one of them is wrong.
+    """
+    if isinstance(value, str):
+        value = _destinations_from_text(where, value)
+    if not isinstance(value, Mapping):
+        raise ConfigurationError(f"{where}: must be a mapping of names to destinations, like {{'collector': 'otlp'}}")
+    return [
+        make_destination(check_destination_name(name), spec, environ, where=f"{where}.{name}")
+        for name, spec in value.items()
+    ]
+
+
+def _destinations_from_text(where: str, text: str) -> dict[str, str]:
+    """``name=spec`` pairs separated by commas, as in ``OTEL_AUDIT_DESTINATIONS``; ``none`` journals only."""
+    if text.strip().lower() == "none":
+        return {}
+    pairs: dict[str, str] = {}
+    for number, item in enumerate(text.split(","), start=1):
+        name, separator, spec = (part.strip() for part in item.partition("="))
+        if not separator or not spec:
+            raise ConfigurationError(
+                f"{where}: item {number} must be NAME=SPEC, like collector=otlp,archive=https://audit.example.com"
+            )
+        if name in pairs:
+            raise ConfigurationError(f"{where}: {name!r} is there twice")
+        pairs[name] = spec
+    return pairs
+
+
+def make_destination(name: str, spec: Any, environ: Mapping[str, str], *, where: str | None = None) -> Destination:
+    """A destination from a string, a mapping or an exporter.
+
+    Args:
+        name: keys the cursor.
+        spec: the string, mapping or exporter.
+        environ: what exporters read their credentials and defaults from.
+        where: what error messages call it.
+
+    Raises:
+        ConfigurationError: it is none of them, or an option is unknown or has a bad value.
+    """
+    where = where or f"destinations.{name}"
+    if isinstance(spec, str):
+        spec = _spec_from_text(where, spec)
+    if not isinstance(spec, Mapping):
+        spec = {"type": spec}
+    kind = spec.get("type")
+    if not kind:
+        raise ConfigurationError(f"{where}: give its type, like {{'type': 'otlp'}}")
+    make: Callable[[], AuditRecordExporter]
+    if isinstance(kind, str):
+        common = {option.name for option in DESTINATION_OPTIONS}
+        own = {key: value for key, value in spec.items() if key not in common}
+        make = _make_by_type(where, kind, own, environ)
+        values = read_given(DESTINATION_OPTIONS, where, {key: spec[key] for key in spec if key in common})
+    else:
+        make = _make_by_object(where, kind)
+        values = read_given(DESTINATION_OPTIONS, where, {key: spec[key] for key in spec if key != "type"})
+    merged = {option.name: option.default for option in DESTINATION_OPTIONS} | values
+    if merged["timeout"] <= 0:
+        raise ConfigurationError(f"{where}.timeout: must be more than 0")
+    return Destination(
+        name=name,
+        make_exporter=make,
+        required=merged["required"],
+        from_now=merged["start"] == "now",
+        delay_s=merged["delay"],
+        records_max=at_least(f"{where}.batch_records", merged["batch_records"], 1),
+        bytes_max=at_least(f"{where}.batch_bytes", merged["batch_bytes"], 1),
+        timeout_s=merged["timeout"],
+    )
+
+
+def _make_by_type(where: str, kind: str, own: dict[str, Any], environ: Mapping[str, str]) -> _Maker:
+    """Makes exporters of a type that is known by name; wrong options are an error now, not at the first export."""
+    try:
+        cls = exporter_class(kind)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{where}.type: {error}") from None
+    known = [*(option.name for option in cls.OPTIONS), *(option.name for option in DESTINATION_OPTIONS)]
+    for key in own:
+        if key not in known:
+            raise ConfigurationError(f"{where}: there is no option {key!r}; {suggestion(key, known)}")
+    cls.from_options(own, environ, where=where)
+    return _Maker(cls, own, dict(environ), where)
+
+
+def _make_by_object(where: str, exporter: Any) -> Callable[[], AuditRecordExporter]:
+    """Gives the exporter that the user made."""
+    missing = [name for name in ("export", "close", "single_writer") if not hasattr(exporter, name)]
+    if isinstance(exporter, type) or "export" in missing or "close" in missing:
+        raise ConfigurationError(
+            f"{where}: must be a string ('otlp', 'file:PATH', 'https://…'), a mapping with a type, or an exporter "
+            f"object; not {describe(exporter)}"
+        )
+    if missing:
+        raise ConfigurationError(
+            f"{where}: {describe(exporter)} has no attribute single_writer; set it to False or True"
+        )
+    return lambda: cast("AuditRecordExporter", exporter)
+
+
+class _Maker:
+    """Makes an exporter in the process that uses it."""
+
+    def __init__(
+        self, cls: type[ConfigurableExporter], options: dict[str, Any], environ: dict[str, str], where: str
+    ) -> None:
+        self._cls = cls
+        self._options = options
+        self._environ = environ
+        self._where = where
+
+    def __call__(self) -> AuditRecordExporter:
+        return self._cls.from_options(self._options, self._environ, where=self._where)
+
+    def __repr__(self) -> str:
+        return f"<makes {self._cls.__name__}>"
+
+
+def _spec_from_text(where: str, text: str) -> dict[str, Any]:
+    scheme, separator, rest = text.partition(":")
+    if text == "otlp":
+        return {"type": "otlp"}
+    if scheme in ("http", "https") and rest.startswith("//"):
+        return {"type": "http", "url": text}
+    if scheme == "file" and separator and rest:
+        return {"type": "file", "path": rest}
+    shown = repr(text) if re.fullmatch(r"[A-Za-z0-9_.-]{1,40}", text) else describe(text)  # no credentials
+    raise ConfigurationError(
+        f"{where}: {shown} is none of 'otlp', 'file:PATH', 'http://…', 'https://…'"
+        + (" (to send OTLP to an address: {'type': 'otlp', 'endpoint': …})" if "otlp" in text else "")
+    )
+
+
+def at_least(where: str, value: int, least: int) -> int:
+    """The value, if it is not too small.
+
+    Raises:
+        ConfigurationError: it is.
+    """
+    if value < least:
+        raise ConfigurationError(f"{where}: must be at least {least}, not {value}")
+    return value
+
+
+def read_given(options: Iterable[Option], where: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that are given, parsed; without the defaults of the others.
+
+    Raises:
+        ConfigurationError: an unknown key or a bad value.
+    """
+    given = {key: value for key, value in values.items() if value is not None}
+    return {key: value for key, value in read_options(options, where, given).items() if key in given}

@@ -1,0 +1,126 @@
+"""What ``emit`` waits for: the disk, or the destinations."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Sequence
+from typing import Final, Literal
+
+import msgspec
+
+from .delivery.shipper import Shipper
+from .errors import ConfigurationError, DeliveryTimeoutError
+from .journal.journal import Journal
+from .receipt import AuditReceipt
+
+Durability = Literal["process", "disk", "delivered"]
+DURABILITIES: Final = ("process", "disk", "delivered")
+DELIVERY_TIMEOUT_S: Final = 30.0
+_POLL_S: Final = 0.1
+
+
+class Durabilities:
+    """The durabilities that a provider can give.
+
+    Args:
+        journal: of this process.
+        required: shippers of the required destinations.
+    """
+
+    def __init__(self, journal: Journal, required: Sequence[Shipper]) -> None:
+        self._journal = journal
+        self._required = required
+
+    def check(self, level: str) -> None:
+        """Raise ConfigurationError for a durability that is unknown or cannot be had."""
+        if level not in DURABILITIES:
+            raise ConfigurationError(f"durability: must be one of {', '.join(DURABILITIES)}, not {level!r}")
+        if level == "disk":
+            self._journal.require_disk()
+        if level == "delivered" and not self._required:
+            raise ConfigurationError("durability='delivered' needs at least one required destination")
+
+    def owns(self, receipt: AuditReceipt) -> bool:
+        """Whether the record is in the stream that this process writes now."""
+        writer = self._journal.writer
+        return writer is not None and writer.stream_id == receipt.stream_id
+
+    def reach(self, receipt: AuditReceipt, level: str, timeout_s: float | None = None) -> AuditReceipt:
+        """Wait until a journaled record has the durability; the receipt that says so.
+
+        Args:
+            receipt: of the record.
+            level: ``"process"``, ``"disk"`` or ``"delivered"``.
+            timeout_s: for ``delivered``; ``None``: :data:`DELIVERY_TIMEOUT_S`.
+
+        Raises:
+            JournalSyncError: it is not known to be on the disk.
+            DeliveryTimeoutError: not every required destination has it in time.
+        """
+        if level == "process" or receipt.deferred:
+            return receipt
+        if level == "disk":
+            return self._reach_disk(receipt)
+        deadline = _deadline(timeout_s)
+        for shipper in self._required:
+            shipper.start()
+            shipper.notify(urgent=True)
+        for shipper in self._required:
+            shipper.wait_for(receipt.stream_id, receipt.sequence, deadline - time.monotonic())
+        return self._delivered(receipt)
+
+    async def areach_delivered(self, receipt: AuditReceipt, timeout_s: float | None = None) -> AuditReceipt:
+        """:meth:`reach` of ``delivered`` for coroutines: takes no thread.
+
+        Raises:
+            DeliveryTimeoutError: not every required destination has it in time.
+        """
+        deadline = _deadline(timeout_s)
+        loop = asyncio.get_running_loop()
+        moved = asyncio.Event()
+
+        def tell() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(moved.set)
+
+        for shipper in self._required:
+            shipper.start()
+            shipper.notify(urgent=True)
+        with contextlib.ExitStack() as listening:
+            for shipper in self._required:
+                listening.enter_context(shipper.listening(tell))
+            while (left := deadline - time.monotonic()) > 0 and self._missing(receipt):
+                for shipper in self._required:
+                    shipper.notify(urgent=True)
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(moved.wait(), min(left, _POLL_S))
+                moved.clear()
+        return self._delivered(receipt)
+
+    def _reach_disk(self, receipt: AuditReceipt) -> AuditReceipt:
+        self._journal.commit(receipt.sequence, receipt.stream_id)
+        return msgspec.structs.replace(receipt, durability="disk")
+
+    def _missing(self, receipt: AuditReceipt) -> list[str]:
+        return [
+            shipper.destination.name
+            for shipper in self._required
+            if not shipper.has(receipt.stream_id, receipt.sequence)
+        ]
+
+    def _delivered(self, receipt: AuditReceipt) -> AuditReceipt:
+        missing = self._missing(receipt)
+        if missing:
+            raise DeliveryTimeoutError(
+                f"not delivered in time to {', '.join(missing)}; the record is journaled (stream {receipt.stream_id}, "
+                f"number {receipt.sequence}) and goes on being delivered",
+                missing=missing,
+                receipt=receipt,
+            )
+        return msgspec.structs.replace(receipt, durability="delivered")
+
+
+def _deadline(timeout_s: float | None) -> float:
+    return time.monotonic() + (DELIVERY_TIMEOUT_S if timeout_s is None else timeout_s)

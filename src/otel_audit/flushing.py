@@ -1,0 +1,121 @@
+"""How far the destinations of this process are, and waiting until they have everything."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from .delivery.shipper import Shipper, drain
+from .health import DestinationStatus, FlushResult, last_sequence
+from .journal.journal import Journal
+from .journal.segment import list_segments
+from .journal.streams import StreamDirectory
+
+
+class Tails:
+    """The last record of each stream, remembered for as long as its last file does not change."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[int, int, int]] = {}
+
+    def last(self, stream: StreamDirectory) -> int:
+        """Number of the last whole record of a stream; 0 where there is none.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        try:
+            segments = list_segments(stream.path)
+            if not segments:
+                return 0
+            now = segments[-1].first, segments[-1].path.stat().st_size
+            known = self._known.get(stream.stream_id)
+            if known is None or known[:2] != now:
+                known = self._known[stream.stream_id] = (*now, last_sequence(stream))
+            return known[2]
+        except FileNotFoundError:  # removed meanwhile
+            return 0
+
+    def keep_only(self, streams: set[str]) -> None:
+        """Forget all others."""
+        for stream_id in [key for key in self._known if key not in streams]:
+            self._known.pop(stream_id, None)
+
+
+class Reckoning:
+    """What is delivered, pending, refused and damaged.
+
+    Args:
+        journal: of this process.
+        shippers: one for each destination.
+    """
+
+    def __init__(self, journal: Journal, shippers: Sequence[Shipper]) -> None:
+        self._journal = journal
+        self._shippers = shippers
+        self._tails = Tails()
+
+    def destinations(self) -> list[DestinationStatus]:
+        """How each destination is doing.
+
+        Raises:
+            OSError: the journal cannot be read.
+        """
+        return [self._destination(shipper) for shipper in self._shippers]
+
+    def flush(self, timeout_s: float) -> FlushResult:
+        """Wait until every required destination has everything that is in the journal now.
+
+        Raises:
+            OSError: the journal cannot be read.
+        """
+        deadline = time.monotonic() + timeout_s
+        required = [shipper for shipper in self._shippers if shipper.destination.required]
+        for shipper in self._shippers:
+            shipper.start()
+            shipper.hurry()
+        for shipper in required:
+            targets = list(self._targets(shipper).items())
+            if not shipper.running and not shipper.stopped:  # when the interpreter ends, no thread can be started
+                drain(shipper, timeout_s=deadline - time.monotonic())
+            own = self._journal.writer.stream_id if self._journal.writer is not None else ""
+            for stream_id, sequence in targets:
+                if not shipper.wait_for(stream_id, sequence, deadline - time.monotonic(), or_gone=stream_id != own):
+                    break
+        return FlushResult(tuple(self.destinations()))
+
+    def _targets(self, shipper: Shipper) -> dict[str, int]:
+        """The last record of every stream that is to be delivered."""
+        writer = self._journal.writer
+        found, _ = shipper.streams()
+        targets = {stream.stream_id: self._tails.last(stream) for stream in found}
+        if writer is not None:
+            targets[writer.stream_id] = writer.sequence
+        return targets
+
+    def _destination(self, shipper: Shipper) -> DestinationStatus:
+        found, unreadable = shipper.streams()
+        self._tails.keep_only({stream.stream_id for stream in (*found, *unreadable)})
+        cursors = shipper.totals()
+        pending = 0
+        for stream_id, last in self._targets(shipper).items():
+            cursor = shipper.cursor(stream_id)
+            if cursor is not None:
+                cursors[stream_id] = cursor
+                pending += max(last - cursor.acknowledged, 0)
+        damaged = sum(cursor.damaged for cursor in cursors.values())
+        damaged += sum(max(self._tails.last(stream), 1) for stream in unreadable)
+        state = shipper.state
+        return DestinationStatus(
+            name=shipper.destination.name,
+            required=shipper.destination.required,
+            delivered=sum(cursor.delivered for cursor in cursors.values()),
+            pending=pending,
+            dead_lettered=sum(cursor.dead_lettered for cursor in cursors.values()),
+            damaged=damaged,
+            state=state.state,
+            error=state.error,
+            repair=state.repair,
+            failures=state.failures,
+            last_success_ns=state.last_success_ns,
+        )

@@ -1,0 +1,102 @@
+"""Making a stream, so that nobody takes it for a dead one meanwhile; and removing what an interrupted attempt left.
+
+A stream is built under a hidden name, locked from the start, and renamed when it is complete: between a visible
+directory and its lock an adopter would find an owner that seems dead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from .control import started
+from .layout import Layout
+from .locks import FileLock
+from .metadata import NAME, StreamMetadata
+from .stream import StreamWriter
+
+HIDDEN: Final = ".new-"
+UNFINISHED_S: Final = 60.0
+"""How old a hidden directory must be before it is taken for left over."""
+
+
+def begin_stream(
+    layout: Layout, describe: Callable[[str], StreamMetadata], *, segment_bytes_max: int
+) -> StreamWriter:
+    """Make a stream and write its first record.
+
+    Args:
+        layout: the journal; its directories are there.
+        describe: the metadata of a stream with this id.
+        segment_bytes_max: see :class:`~otel_audit.journal.stream.StreamWriter`.
+
+    Raises:
+        OSError: it could not be made.
+        JournalError: its first record could not be written.
+    """
+    files = layout.files
+    stream_id = str(uuid.uuid4())
+    hidden, final = layout.streams / f"{HIDDEN}{stream_id}", layout.streams / stream_id
+    lock = FileLock(files, hidden / "lock", layout.mode)
+    writer: StreamWriter | None = None
+    try:
+        layout.make_directory(hidden)
+        lock.acquire()
+        layout.make_directory(hidden / "cursors")
+        metadata = describe(stream_id)
+        files.replace(hidden / NAME, metadata.encode(), layout.mode)
+        files.rename(hidden, final)
+        files.sync_directory(layout.streams)
+        lock.path = final / "lock"
+        writer = StreamWriter(layout, metadata, lock, segment_bytes_max=segment_bytes_max)
+        writer.append(started(metadata))
+    except BaseException:
+        if writer is not None:
+            writer.abandon()
+        lock.forget()
+        with contextlib.suppress(OSError):
+            _remove(layout, hidden)
+        raise
+    return writer
+
+
+def remove_unfinished(layout: Layout) -> int:
+    """Remove hidden directories that nobody builds any more; how many.
+
+    Raises:
+        OSError: one could not be removed.
+    """
+    files = layout.files
+    removed = 0
+    for name in files.listdir(layout.streams):
+        path = layout.streams / name
+        if not name.startswith(HIDDEN):
+            continue
+        with contextlib.suppress(FileNotFoundError):  # finished, or removed, in between
+            if time.time() - files.stat(path).st_mtime < UNFINISHED_S:
+                continue
+            lock = FileLock(files, path / "lock", layout.mode)
+            try:
+                if lock.acquire():
+                    _remove(layout, path)
+                    removed += 1
+            finally:
+                lock.release()
+    return removed
+
+
+def _remove(layout: Layout, directory: Path) -> None:
+    """Remove a stream's directory in which no record is, the lock last."""
+    files = layout.files
+    cursors = directory / "cursors"
+    with contextlib.suppress(FileNotFoundError):
+        for name in files.listdir(cursors):
+            files.unlink(cursors / name)
+        files.rmdir(cursors)
+    for name in sorted(files.listdir(directory), key=lambda entry: entry == "lock"):
+        files.unlink(directory / name)
+    files.rmdir(directory)
