@@ -12,18 +12,15 @@ out where it is empty, and every value of a body or an attribute tagged::
 Types count exactly: a subclass of ``str`` is not a ``str``.  What is not in the table is *outside the profile* and
 raises :class:`OutsideProfile`; ``conversion.py`` brings it inside.
 
-:func:`canonicalize` is the plain way, :func:`encode_parts` the fast one (a template per shape of record); tests hold
-them to each other and to the library ``rfc8785``.
+This is the plain way, ``encoding.py`` the fast one.  Tests hold them to each other and to the library ``rfc8785``.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 from binascii import b2a_base64
 from collections.abc import Callable, Mapping
 from json.encoder import encode_basestring as _quoted
-from operator import itemgetter
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -56,7 +53,6 @@ _SHAPE_KEY_LENGTH_MAX: Final = 4096
 
 _INT_END: Final = 2**63
 _NO_ID: Final = frozenset({"", "0" * 16, "0" * 32})
-_SEQUENCE: Final = "\n"  # where it goes in a template; a line feed cannot occur otherwise, strings have it escaped
 
 
 class OutsideProfile(ValueError):  # noqa: N818 - a finding, not a failure
@@ -152,10 +148,10 @@ def _value(value: Any, nesting: int, elements: list[int]) -> str:
 
 def _members(mapping: Mapping[Any, Any], nesting: int, elements: list[int]) -> str:
     """The inside of an object of tagged values, in the order of its keys."""
-    return ",".join([f"{_quoted(key)}:{_value(mapping[key], nesting, elements)}" for key in _in_order(mapping)])
+    return ",".join([f"{_quoted(key)}:{_value(mapping[key], nesting, elements)}" for key in in_order(mapping)])
 
 
-def _in_order(keys: Mapping[Any, Any]) -> list[str]:
+def in_order(keys: Mapping[Any, Any]) -> list[str]:
     """Sorted by UTF-16 code unit, which is not the order of code points once there are keys beyond U+FFFF."""
     if not set(map(type, keys)) <= {str}:
         raise OutsideProfile("a key that is not a string")
@@ -195,13 +191,13 @@ def canonicalize(
         members = [f'"attributes":{{{_members(signed, PROFILE_NESTING_MAX, [_INT_END])}}}'] if signed else []
         if body is not None:
             members.append(f'"body":{_value(body, PROFILE_NESTING_MAX, [_INT_END])}')
-        members += _plain_members(event_name, timestamp_ns, observed_ns, trace_id, span_id)
+        members += plain_members(event_name, timestamp_ns, observed_ns, trace_id, span_id)
         return f"{{{','.join(members)}}}".encode()
     except (TypeError, AttributeError, KeyError, RuntimeError, UnicodeEncodeError) as error:
-        raise OutsideProfile(_reason(error)) from error
+        raise OutsideProfile(reason(error)) from error
 
 
-def _plain_members(event_name: str, timestamp_ns: int, observed_ns: int, trace_id: str, span_id: str) -> list[str]:
+def plain_members(event_name: str, timestamp_ns: int, observed_ns: int, trace_id: str, span_id: str) -> list[str]:
     """The members behind the body, as text."""
     members = []
     if event_name:
@@ -224,7 +220,7 @@ def _time(value: int) -> str:
 
 
 def sequence_fragment(number: int, previous_hash: str, stream_id: str, end: bool = False) -> bytes:
-    """The attributes of the chain, as they stand between the two results of :func:`encode_parts`.
+    """The attributes of the chain, as they stand between the two results of :func:`plain_parts`.
 
     Args:
         number: ``audit.sequence.number``, from 1.
@@ -240,90 +236,22 @@ def sequence_fragment(number: int, previous_hash: str, stream_id: str, end: bool
     ).encode()
 
 
-# -- the fast way: a template for each shape ----------------------------------------------------------------------
+def plain_parts(body: Any, attributes: Mapping[str, Any], members: list[str]) -> tuple[bytes, bytes]:
+    """Head and tail of the canonical form, between which :func:`sequence_fragment` goes, the plain way.
 
-_Template: TypeAlias = tuple[list[str], tuple[tuple[int, int, Callable[[Any], str]], ...]]
-"""Pieces of text, to be joined once the values stand at the odd places; and for each value that is no string: its
-place among the values, the piece that follows it, and what writes it."""
-
-_Order: TypeAlias = tuple[Callable[[Mapping[str, Any]], tuple[Any, ...]], list[str], dict[tuple[type, ...], _Template]]
-"""For one sequence of keys: what fetches the values in canonical order, that order, and templates by types."""
-
-_traced: Final[dict[tuple[str, ...], _Order]] = {}
-_untraced: Final[dict[tuple[str, ...], _Order]] = {}
-_remembered: Final = itertools.count(1)
-_to_json: Final = msgspec.json.Encoder().encode
-_to_json_lines: Final = msgspec.json.Encoder().encode_lines
-
-
-def encode_parts(
-    event_name: str,
-    timestamp_ns: int,
-    observed_ns: int,
-    body: Any,
-    attributes: Mapping[str, Any],
-    trace_id: str,
-    span_id: str,
-) -> tuple[bytes, bytes]:
-    """Head and tail of the canonical form; :func:`sequence_fragment` goes between them.
-
-    Arguments are as for :func:`canonicalize`, but attributes under ``audit.sequence.`` and ``audit.integrity.`` are
-    refused; times must be from 0 to below 2^63, and ids empty or right (``rules.check_trace``), which is not checked.
+    Args:
+        body: left out where ``None``.
+        attributes: without those of the chain.
+        members: what :func:`plain_members` gives.
 
     Raises:
-        OutsideProfile: a part cannot be written, has a reserved name, is nested deeper than :data:`NESTING_MAX` or has
-            more than :data:`ELEMENTS_MAX` elements.
+        OutsideProfile: a part cannot be written.
     """
-    try:
-        orders = _traced if trace_id else _untraced
-        keys = tuple(attributes)
-        order = orders.get(keys)
-        if order is None:
-            order = _new_order(keys)
-        if order is None or not (event_name and timestamp_ns and observed_ns) or (not trace_id) is not (not span_id):
-            # too large to remember, or a member is missing that nearly every record has
-            members = _plain_members(event_name, timestamp_ns, observed_ns, trace_id, span_id)
-            return _plain_parts(body, attributes, members)
-        fetch, names, templates = order
-        fetched = fetch(attributes)
-        types = (type(timestamp_ns), type(observed_ns), *map(type, fetched), type(body))
-        template = templates.get(types)
-        if template is None:
-            template = _new_template(names, types, _MEMBERS if trace_id else _MEMBERS_UNTRACED)
-            if next(_remembered) % SHAPES_MAX == 0:  # no lock here: each step is whole in itself
-                _traced.clear()
-                _untraced.clear()
-            orders.setdefault(keys, (fetch, names, {}))[2][types] = template
-        if trace_id:
-            values = [*fetched, body, event_name, str(observed_ns), span_id, str(timestamp_ns), trace_id]
-        else:
-            values = [*fetched, body, event_name, str(observed_ns), str(timestamp_ns)]
-        pieces, others = template
-        pieces = pieces[:]
-        for place, after, write in others:
-            pieces[after] = write(values[place]) + pieces[after]
-            values[place] = ""
-        # One look at all strings together: none needs an escape where JSON is as long as the text, in UTF-8.
-        text = "".join(values)
-        length = len(_to_json(text)) - 2
-        if length != len(text) and length != len(text.encode()):
-            values = _to_json_lines(values)[1:-2].decode().split('"\n"')  # a bare line feed is only between them
-        pieces[1::2] = values
-        head, _, tail = "".join(pieces).encode().partition(b"\n")
-    except OutsideProfile:
-        raise
-    except Exception as error:  # keys may be foreign objects, and containers change while they are read
-        raise OutsideProfile(_reason(error)) from error
-    return head, tail
-
-
-def _plain_parts(body: Any, attributes: Mapping[str, Any], members: list[str]) -> tuple[bytes, bytes]:
-    """:func:`encode_parts` without a template."""
     head, after = '{"attributes":{', ""
     elements = [ELEMENTS_MAX]
-    for name in _in_order(attributes):
+    for name in in_order(attributes):
         if name.startswith(sc.RESERVED_PREFIXES):
-            _refused_name(None)
+            raise OutsideProfile("an attribute with a reserved name")
         member = f"{_quoted(name)}:{_value(attributes[name], NESTING_MAX, elements)}"
         if name < sc.SEQUENCE_PREFIX:  # it is ASCII: in comparison with it both orders agree
             head += member + ","
@@ -333,69 +261,12 @@ def _plain_parts(body: Any, attributes: Mapping[str, Any], members: list[str]) -
     return head.encode(), "".join([after, "}", text, *[f",{member}" for member in members], "}"]).encode()
 
 
-def _new_order(keys: tuple[str, ...]) -> _Order | None:
-    """What is remembered of these keys; ``None`` where they are too many or too long."""
-    if len(keys) > _SHAPE_KEYS_MAX or sum(map(len, keys)) > _SHAPE_KEY_LENGTH_MAX:
-        return None
-    names = _in_order(dict.fromkeys(keys))
-    if len(names) > 1:
-        return itemgetter(*names), names, {}
-    return (lambda attributes: tuple([attributes[name] for name in names])), names, {}
-
-
-def _new_template(names: list[str], types: tuple[type, ...], members: tuple[str, ...]) -> _Template:
-    """The pieces around the values: those of the attributes, the body, and then those of ``members``.
-
-    A shape that is refused gets a template too, whose writer raises, so that it is found as fast as any other.
-    """
-    if types[:2] != (int, int):
-        raise OutsideProfile("a time that is not an integer")
-    pieces: list[str] = []
-    others: list[tuple[int, int, Callable[[Any], str]]] = []
-
-    def add(before: str, write: Callable[[Any], str]) -> str:
-        """Another tagged value; returns what must follow it."""
-        if write is _string:
-            pieces.extend((before + '{"stringValue":"', ""))
-            return '"}'
-        pieces.extend((before, ""))
-        others.append((len(pieces) // 2 - 1, len(pieces), write))
-        return ""
-
-    text = '{"attributes":{'
-    placed = False
-    for name, kind in zip(names, types[2:], strict=False):
-        if not placed and name > sc.SEQUENCE_PREFIX:
-            placed = True
-            text += _SEQUENCE + ","
-        write = _refused_name if name.startswith(sc.RESERVED_PREFIXES) else _WRITERS.get(kind, _refused_type)
-        text = add(f"{text}{_quoted(name)}:", write) + ","
-    text = (text[:-1] if placed else text + _SEQUENCE) + "}"
-    if types[-1] is type(None):
-        text = add(text, lambda _: "")
-    else:
-        text = add(text + ',"body":', _WRITERS.get(types[-1], _refused_type))
-    for member in members:
-        pieces.extend((f'{text},"{member}":"', ""))
-        text = '"'
-    pieces.append(text + "}")
-    return pieces, tuple(others)
-
-
-_MEMBERS: Final = ("event_name", "observed_timestamp", "span_id", "timestamp", "trace_id")
-_MEMBERS_UNTRACED: Final = ("event_name", "observed_timestamp", "timestamp")
-
-
 def _refused_type(value: Any) -> str:
     raise OutsideProfile(f"a value of type {type(value).__name__}")
 
 
-def _refused_name(_: Any) -> str:
-    raise OutsideProfile("an attribute with a reserved name")
-
-
-def _reason(error: Exception) -> str:
-    """In words, without the value: the message of an error from elsewhere may show it."""
+def reason(error: Exception) -> str:
+    """What an error from elsewhere means, without the value, which its own message may show."""
     return "a lone surrogate" if isinstance(error, UnicodeEncodeError) else f"{type(error).__name__} on reading it"
 
 

@@ -154,7 +154,10 @@ def current_trace() -> tuple[str, str]:
     trace = sys.modules.get("opentelemetry.trace")
     if trace is None:
         return "", ""
-    context = trace.get_current_span().get_span_context()
+    span = trace.get_current_span()
+    if span is trace.INVALID_SPAN:
+        return "", ""
+    context = span.get_span_context()
     if not context.is_valid:
         return "", ""
     return f"{context.trace_id:032x}", f"{context.span_id:016x}"

@@ -112,6 +112,11 @@ def get_provider() -> AuditProvider:
     return provider
 
 
+def current() -> AuditProvider | None:
+    """The process-wide provider; ``None`` where there is none."""
+    return _provider
+
+
 def get_audit_logger(name: str | None = None) -> AuditLogger:
     """A logger for audit events; may be called before ``configure()``.
 

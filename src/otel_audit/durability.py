@@ -94,8 +94,11 @@ class Durabilities:
             while (left := deadline - time.monotonic()) > 0 and self._missing(receipt):
                 for shipper in self._required:
                     shipper.notify(urgent=True)
-                with contextlib.suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(moved.wait(), min(left, _POLL_S))
+                timer = loop.call_later(min(left, _POLL_S), moved.set)  # wait_for would swallow cancellations
+                try:
+                    await moved.wait()
+                finally:
+                    timer.cancel()
                 moved.clear()
         return self._delivered(receipt)
 

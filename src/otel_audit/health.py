@@ -204,7 +204,8 @@ def _owner_state(stream: StreamDirectory) -> str:
             return DEAD
     finally:
         files.close(fd)
-    return LIVING if owner_lives(stream.metadata.pid, stream.metadata.boot_id) else DEAD
+    owner = stream.metadata
+    return LIVING if owner_lives(owner.pid, owner.boot_id, owner.pid_namespace) else DEAD
 
 
 def _segment_bytes(stream: StreamDirectory) -> int:

@@ -7,8 +7,9 @@ from json.encoder import encode_basestring as _quoted
 from typing import Any, Final
 
 from . import semconv as sc
-from .canonical import SEQUENCE_BYTES_MAX, OutsideProfile, encode_parts, tagged_text
+from .canonical import SEQUENCE_BYTES_MAX, OutsideProfile, tagged_text
 from .conversion import Conversion, add_mark
+from .encoding import encode_parts
 from .errors import InvalidRecordError
 from .record import AuditRecord
 from .rules import FUTURE_NS_MAX, ID_LENGTH_MAX, SIZE_BYTES_MAX

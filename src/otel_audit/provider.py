@@ -11,13 +11,10 @@ import sys
 import time
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from . import semconv as sc
-from .delivery.destination import Destination
+from .canonical import SEQUENCE_BYTES_MAX
 from .delivery.shipper import Shipper
 from .durability import Durabilities, Durability
 from .errors import AuditError, EmitError, InvalidRecordError, JournalClosedError, JournalError, JournalFullError
@@ -29,43 +26,16 @@ from .journal.stream import Entry
 from .logger import AuditLogger, mark, with_added
 from .offloop import OffLoop
 from .preparation import prepare
-from .protocols import AuditRecordProcessor, Clock
+from .provider_settings import ProviderSettings
 from .receipt import AuditReceipt
 from .record import AuditRecord, check
 from .resource import ProcessResource
 from .retries import ChosenIds
-from .rules import SIZE_BYTES_MAX
 from .telemetry import Counters
 
 __all__ = ["AuditLogger", "AuditProvider", "Durability", "ProviderSettings"]
 
 _log = logging.getLogger("otel_audit.provider")
-
-
-@dataclass(frozen=True)
-class ProviderSettings:
-    """Everything that a provider is made from; ``settings.py`` makes it from keywords, environment and files."""
-
-    journal: Path
-    destinations: Sequence[Destination] = ()
-    service_name: str | None = None
-    resource_attributes: dict[str, Any] = field(default_factory=dict)
-    durability: Durability = "process"
-    strict: bool = False
-    default_event_name: str = sc.EVENT_DEFAULT
-    size_bytes_max: int = SIZE_BYTES_MAX
-    max_bytes: int = 4 * 1024**3
-    segment_bytes: int = 16 * 1024**2
-    full_timeout_s: float = 1.0
-    retention_s: float | None = None
-    exit_timeout_s: float = 5.0
-    allow_volatile: bool = False
-    allow_network: bool = False
-    adopt: bool = True
-    mode: int = 0o600
-    group: int | None = None
-    processors: Sequence[AuditRecordProcessor] = ()
-    clock: Clock | None = None
 
 
 class AuditProvider:
@@ -89,7 +59,12 @@ class AuditProvider:
         """Says which AuditHandlers cannot be reached; set by whoever knows the captures."""
         self.successor: AuditProvider | None = None
         """Who takes over after the shutdown, where a second ``configure()`` replaced this one."""
-        self._clock_ns = settings.clock.time_ns if settings.clock is not None else time.time_ns
+        self.takes_parts = settings.durability == "process" and not settings.processors
+        """Whether :meth:`emit_parts` may be used: nothing is to be added or waited for."""
+        self.parts_bytes_max = settings.size_bytes_max - SEQUENCE_BYTES_MAX
+        """The largest head and tail for :meth:`emit_parts`, together, in bytes."""
+        self.now_ns: Callable[[], int] = settings.clock.time_ns if settings.clock is not None else time.time_ns
+        """Nanoseconds since 1970, by the clock that was configured."""
         self._chosen = ChosenIds()
         self._shut_down = False
         self._off_loop = OffLoop(self._note_abandoned)
@@ -168,7 +143,7 @@ class AuditProvider:
             whole = record
             for processor in settings.processors:
                 whole = with_added(whole, processor)
-            observed_ns = self._clock_ns()
+            observed_ns = self.now_ns()
             head, tail = prepare(
                 whole,
                 observed_ns,
@@ -177,7 +152,7 @@ class AuditProvider:
             )
             entry = Entry(head, tail)
             stream_id = self.journal.append(entry, wait_s=wait_s)
-            receipt = _receipt(record, entry, stream_id, observed_ns)
+            receipt = _receipt(record.attributes[sc.RECORD_ID], entry, stream_id, observed_ns)
             if claimed:
                 self._chosen.settle(record.record_id, receipt)
             return receipt if level == "process" else self.reach(receipt, level, timeout_s)
@@ -194,16 +169,34 @@ class AuditProvider:
             if isinstance(error, InvalidRecordError):
                 self.counters.add("records.invalid")
             if receipt is None:
-                known = _annotate(error, record, entry, self.journal, observed_ns)
+                known = _annotate(error, record.attributes.get(sc.RECORD_ID, ""), entry, self.journal, observed_ns)
                 if claimed:
                     self._chosen.settle(record.record_id, known)
             elif not isinstance(error, EmitError):
                 mark(error, journaled=True, receipt=receipt)
             raise
 
-    def now_ns(self) -> int:
-        """Nanoseconds since 1970, by the clock that was configured."""
-        return self._clock_ns()
+    def emit_parts(self, head: bytes, tail: bytes, record_id: str, observed_ns: int) -> None:
+        """Journal a record that a capture wrote down itself; only where ``takes_parts``.
+
+        Args:
+            head: its canonical form up to the attributes of the chain, as ``preparation.prepare`` makes it.
+            tail: what follows them.
+            record_id: its id.
+            observed_ns: its observed time, nanoseconds since 1970, by ``now_ns``.
+
+        Raises:
+            JournalError: as :meth:`emit_record`.
+        """
+        entry = Entry(head, tail)
+        try:
+            self.journal.append(entry)
+        except BaseException as error:
+            if isinstance(error, JournalClosedError) and self.successor is not None:
+                self.successor.emit_parts(head, tail, record_id, observed_ns)
+                return
+            _annotate(error, record_id, entry, self.journal, observed_ns)
+            raise
 
     def reach(self, receipt: AuditReceipt, level: str, timeout_s: float | None = None) -> AuditReceipt:
         """Wait until a journaled record has a durability; see :meth:`Durabilities.reach`."""
@@ -390,9 +383,9 @@ class AuditProvider:
         await self.ashutdown()
 
 
-def _receipt(record: AuditRecord, entry: Entry, stream_id: str, observed_ns: int) -> AuditReceipt:
+def _receipt(record_id: str, entry: Entry, stream_id: str, observed_ns: int) -> AuditReceipt:
     return AuditReceipt(
-        record.attributes[sc.RECORD_ID],
+        record_id,
         stream_id,
         entry.sequence,
         entry.sha256,
@@ -402,7 +395,7 @@ def _receipt(record: AuditRecord, entry: Entry, stream_id: str, observed_ns: int
 
 
 def _annotate(
-    error: BaseException, record: AuditRecord, entry: Entry | None, journal: Journal, observed_ns: int
+    error: BaseException, record_id: str, entry: Entry | None, journal: Journal, observed_ns: int
 ) -> AuditReceipt | None:
     """Say on the error itself whether the record is safe; the receipt, where it is."""
     if entry is None:
@@ -410,7 +403,7 @@ def _annotate(
         return None
     receipt = None
     if entry.sequence and journal.writer is not None:
-        receipt = _receipt(record, entry, journal.writer.stream_id, observed_ns)
+        receipt = _receipt(record_id, entry, journal.writer.stream_id, observed_ns)
     mark(error, journaled=entry.journaled, receipt=receipt)
     return receipt
 

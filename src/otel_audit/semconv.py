@@ -88,6 +88,8 @@ CONTROL: Final = "otel_audit.control"
 STREAM_METADATA_HASH: Final = "otel_audit.stream.metadata_hash"
 EVENT_DEFAULT: Final = "audit.log"
 """Event name of captured messages that name none."""
+TARGET_TYPE_STREAM: Final = "audit.stream"
+"""Type of the target of control records: the stream itself."""
 EVENT_STARTED: Final = "audit.logging.started"
 EVENT_STOPPED: Final = "audit.logging.stopped"
 

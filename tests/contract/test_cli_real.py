@@ -239,7 +239,7 @@ def test_stopping_takes_a_bounded_time(journal: Path, tmp_path: Path, start: Cal
 
 def test_status_knows_who_lives(journal: Path, start: Callable[..., Application]) -> None:
     """A stream is living while its process is, and dead when that was killed."""
-    living, dead = start(journal, "collector"), start(journal, "collector", then="die")
+    living, dead = start(journal), start(journal, then="die")
 
     def owners() -> dict[int, str]:
         document = run_json("status", "--journal", journal)
@@ -248,6 +248,26 @@ def test_status_knows_who_lives(journal: Path, start: Callable[..., Application]
     assert owners() == {living.process.pid: "living", dead.process.pid: "dead"}
     living.kill()
     assert owners() == {living.process.pid: "dead", dead.process.pid: "dead"}
+
+
+def test_status_knows_what_a_process_cannot_deliver(journal: Path, start: Callable[..., Application]) -> None:
+    """A destination that a living process cannot reach needs attention within seconds; a dead process's does not."""
+    application = start(journal, "collector")  # nobody listens there
+
+    def attention() -> list[str]:
+        done = run("status", "--json", "--journal", journal)
+        document = json.loads(done.stdout)
+        assert done.returncode == (1 if document["attention"] else 0)
+        return list(document["attention"])
+
+    deadline = time.monotonic() + 20
+    while not attention() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    (line,) = attention()
+    assert f"destination collector is retrying in process {application.process.pid}" in line
+    assert "Connection refused" in line
+    application.kill()
+    assert attention() == []
 
 
 def lines_of(process: subprocess.Popen[str], count: int, timeout_s: float = 20) -> list[dict[str, Any]]:

@@ -44,7 +44,7 @@ class Floor:
 
 FLOORS = (
     Floor(1, ("_version", "semconv", "receipt", "errors"), ordered=True),
-    Floor(2, ("rules", "record", "canonical", "conversion", "preparation"), ordered=True),
+    Floor(2, ("rules", "record", "canonical", "encoding", "conversion", "preparation"), ordered=True),
     Floor(3, ("batch", "options", "protocols"), ordered=True),
     Floor(4, ("context", "protect", "proof", "formats", "query")),
     Floor(5, ("journal",)),
@@ -54,7 +54,7 @@ FLOORS = (
     Floor(9, ("sealing",)),
     Floor(
         10,
-        ("telemetry", "resource", "retries", "offloop", "health", "flushing", "durability", "logger", "provider"),
+        ("telemetry", "resource", "retries", "offloop", "health", "flushing", "durability", "provider_settings", "logger", "provider"),
         ordered=True,
     ),
     Floor(11, ("destinations", "settings", "default"), ordered=True),

@@ -24,23 +24,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
-from otel_audit import canonical
+from otel_audit import canonical, encoding
 from otel_audit import semconv as sc
 from otel_audit.canonical import (
     ELEMENTS_MAX,
     NESTING_MAX,
     PROFILE_NESTING_MAX,
     SEQUENCE_BYTES_MAX,
-    SHAPES_MAX,
     OutsideProfile,
     canonicalize,
     decode,
-    encode_parts,
     number,
     sequence_fragment,
     tagged_text,
     untag,
 )
+from otel_audit.encoding import SHAPES_MAX, encode_parts
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -244,14 +243,14 @@ def test_the_escaping_of_strings_is_that_of_rfc8785(value: str) -> None:
     """The C function of the standard library, and msgspec's, escape as RFC 8785 does."""
     expected = rfc8785.dumps(value)
     assert canonical._quoted(value).encode() == expected
-    assert canonical._to_json(value) == expected
+    assert encoding._to_json(value) == expected
 
 
 def test_the_escaping_of_every_character() -> None:
     """The same for each character of Unicode by itself."""
     everything = [chr(code) for code in (*range(0xD800), *range(0xE000, 0x110000))]
     ours = [canonical._quoted(character).encode() for character in everything]
-    assert ours == [canonical._to_json(character) for character in everything]
+    assert ours == [encoding._to_json(character) for character in everything]
     changed = {
         character: form
         for character, form in zip(everything, ours, strict=True)
@@ -464,17 +463,17 @@ def test_the_fragment_needs_no_more_than_its_room() -> None:
 
 
 def _remembered() -> int:
-    return sum(len(order[2]) for orders in (canonical._traced, canonical._untraced) for order in orders.values())
+    return sum(len(order[2]) for orders in (encoding._orders,) for order in orders.values())
 
 
 @pytest.fixture
 def empty_cache(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Nothing is remembered, and nothing counted."""
-    monkeypatch.setattr(canonical, "_remembered", itertools.count(1))
-    for orders in (canonical._traced, canonical._untraced):
+    monkeypatch.setattr(encoding, "_remembered", itertools.count(1))
+    for orders in (encoding._orders,):
         orders.clear()
     yield
-    for orders in (canonical._traced, canonical._untraced):
+    for orders in (encoding._orders,):
         orders.clear()
 
 
@@ -569,12 +568,12 @@ def test_an_interrupt_leaves_nothing_half_done() -> None:
     expected = canonicalize(**with_sequence(record))
 
     def interrupted_at(line: int) -> bool:
-        canonical._traced.clear()
+        encoding._orders.clear()
         left = line
 
         def trace(frame: Any, event: str, _: Any) -> Any:
             nonlocal left
-            if frame.f_globals.get("__name__") != canonical.__name__:
+            if frame.f_globals.get("__name__") not in (canonical.__name__, encoding.__name__):
                 return None
             if event == "line":
                 left -= 1

@@ -20,7 +20,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 import otel_audit.default
 from otel_audit import context
 from otel_audit import semconv as sc
-from otel_audit.capture import kept, logrecord, sink
+from otel_audit.capture import kept, logrecord, sink, stdlib
 from otel_audit.capture.stdlib import AUDIT, AuditContextFilter, AuditHandler, attach, install_level
 from otel_audit.context import audit_context
 from otel_audit.errors import (
@@ -176,11 +176,12 @@ def test_names_that_logging_refuses(logger: logging.Logger, provider: Broken, na
 def test_an_exception_becomes_attributes(logger: logging.Logger, provider: Broken) -> None:
     """Type, message and trace; the message is still the event name."""
     captured(logger, provider)
-    try:
-        raise LookupError("no such key")
-    except LookupError:
-        logger.exception("key.rotate.failure", extra={"actor": "u-1"})
-    (record,) = provider.records
+    for _ in range(3):
+        try:
+            raise LookupError("no such key")
+        except LookupError:
+            logger.exception("key.rotate.failure", extra={"actor": "u-1"})
+    record = provider.records[-1]
     found = record.attributes
     assert (found[sc.EXCEPTION_TYPE], found[sc.EXCEPTION_MESSAGE]) == ("LookupError", "no such key")
     assert "test_an_exception_becomes_attributes" in found[sc.EXCEPTION_STACKTRACE]
@@ -190,18 +191,18 @@ def test_an_exception_becomes_attributes(logger: logging.Logger, provider: Broke
 def test_an_exception_that_only_a_formatter_has_left(logger: logging.Logger, provider: Broken) -> None:
     """A record from another process has its trace as text."""
     captured(logger, provider)
-    record = logging.makeLogRecord(
-        {"name": logger.name, "levelno": 20, "msg": "a.b", "exc_text": "Traceback …", **WHOLE}
-    )
-    logger.handle(record)
-    assert provider.records[0].attributes[sc.EXCEPTION_STACKTRACE] == "Traceback …"
+    for _ in range(3):
+        given = {"name": logger.name, "levelno": 20, "msg": "a.b", "exc_text": "Traceback …", **WHOLE}
+        logger.handle(logging.makeLogRecord(given))
+    assert provider.records[-1].attributes[sc.EXCEPTION_STACKTRACE] == "Traceback …"
 
 
 def test_stack_info(logger: logging.Logger, provider: Broken) -> None:
     """The caller's stack, as it was asked for."""
     captured(logger, provider)
-    logger.info("user.login", extra=WHOLE, stack_info=True)
-    assert "test_stack_info" in provider.records[0].attributes[sc.CODE_STACKTRACE]
+    for _ in range(3):
+        logger.info("user.login", extra=WHOLE, stack_info=True)
+    assert "test_stack_info" in provider.records[-1].attributes[sc.CODE_STACKTRACE]
 
 
 @pytest.mark.parametrize("args", [("a",), ("a", "b", "c"), ({"x": 1},), (object(),)])
@@ -210,11 +211,30 @@ def test_arguments_that_do_not_fit_lose_nothing(
 ) -> None:
     """The message stays as it is, the arguments stand beside it, and the record says so."""
     captured(logger, provider)
-    logger.info("%s and %d", *args, extra=WHOLE)
-    (record,) = provider.records
+    for _ in range(3):
+        logger.info("%s and %d", *args, extra=WHOLE)
+    record = provider.records[-1]
     assert record.body == "%s and %d"
     assert record.attributes["otel_audit.original.args"] not in (None, [])
     assert "body: the % arguments do not fit the message" in record.attributes[sc.CONVERTED]
+
+
+class Hostile(dict[str, Any]):
+    """A mapping that raises when it is read."""
+
+    def get(self, key: str, default: Any = None) -> Any:
+        raise ZeroDivisionError
+
+    items = keys = __iter__ = get  # type: ignore[assignment]
+
+
+def test_a_message_that_raises_when_it_is_read_is_not_lost(logger: logging.Logger, provider: Broken) -> None:
+    """Its text is journaled, and the record says why there is no more."""
+    captured(logger, provider)
+    logger.info(Hostile(event="user.login"), extra=WHOLE)
+    (record,) = provider.records
+    assert "user.login" in record.body
+    assert record.attributes[sc.CONVERTED] == ["attributes: not read (ZeroDivisionError)"]
 
 
 def test_include(logger: logging.Logger, provider: Broken) -> None:
@@ -244,6 +264,16 @@ def test_levels_become_severities(logger: logging.Logger, provider: Broken, leve
     assert (found[sc.SEVERITY_NUMBER], found[sc.SEVERITY_TEXT]) == (severity, logging.getLevelName(level))
 
 
+def test_loggers_are_remembered_within_bounds(provider: Broken, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their number is the application's."""
+    monkeypatch.setattr(stdlib, "_ORIGINS_MAX", 10)
+    handler = AuditHandler(provider)
+    for number in range(100):
+        handler.handle(logging.makeLogRecord({"name": f"n{number}", "levelno": 20, "msg": "a.b", **WHOLE}))
+    assert len(handler._origins) <= 10
+    assert len(provider.records) == 100
+
+
 def test_a_painted_level_name_is_not_the_severity(logger: logging.Logger, provider: Broken) -> None:
     """Colouring formatters write on the record."""
     captured(logger, provider)
@@ -258,10 +288,10 @@ def test_a_time_that_is_none_is_kept_besides(logger: logging.Logger, provider: B
     """The record gets the moment of emit."""
     captured(logger, provider)
     before = time.time_ns()
-    logger.handle(
-        logging.makeLogRecord({"name": logger.name, "levelno": 20, "msg": "a.b", "created": created, **WHOLE})
-    )
-    (record,) = provider.records
+    for _ in range(3):
+        given = {"name": logger.name, "levelno": 20, "msg": "a.b", "created": created, **WHOLE}
+        logger.handle(logging.makeLogRecord(given))
+    record = provider.records[-1]
     assert record.timestamp_ns >= before
     assert sc.ORIGINAL_TIMESTAMP in record.attributes
 
@@ -417,7 +447,11 @@ def test_what_this_package_logs_is_not_captured(logger: logging.Logger, provider
     handler = AuditHandler(provider)
     for name in ("otel_audit", "otel_audit.delivery", "otel_audit_like"):
         handler.handle(logging.makeLogRecord({"name": name, "levelno": 20, "msg": "a.b", **WHOLE}))
+    assert [record.attributes[sc.LOGGER_NAME] for record in provider.records] == ["otel_audit_like"]
     captured(logger, provider)
+    for _ in range(3):  # from then on its records go the quick way
+        logger.info("http.request", extra=WHOLE)
+    provider.records.clear()
 
     def own() -> None:
         context.enter_own_thread()
@@ -429,7 +463,7 @@ def test_what_this_package_logs_is_not_captured(logger: logging.Logger, provider
     thread = threading.Thread(target=own)
     thread.start()
     thread.join()
-    assert [record.attributes[sc.LOGGER_NAME] for record in provider.records] == ["otel_audit_like"]
+    assert provider.records == []
     assert provider.counters.read() == {"records.own_logger": 2, "records.own_thread": 1}
 
 
@@ -651,8 +685,39 @@ def test_a_listeners_thread_survives_an_error_and_tries_again(
     line.drain()
     handler.flush()
     assert [record.attributes["number"] for record in provider.records] == list(range(11))
-    assert provider.counters.read()["records.kept"] == 10
+    assert provider.counters.read()["records.kept"] >= 10
     assert any("kept in memory" in record.getMessage() for record in caplog.records)
+
+
+def test_a_journal_that_takes_nothing_is_not_asked_again_for_each_record(
+    logger: logging.Logger, provider: Broken
+) -> None:
+    """A full one may take a second to say so: the listener must not fall behind further and further."""
+    asked = 0
+
+    class Full(RecordingProvider):
+        def emit_record(self, record: AuditRecord, **options: Any) -> Any:
+            nonlocal asked
+            asked += 1
+            raise JournalFullError("full")
+
+    handler = AuditHandler(Full())  # type: ignore[arg-type]
+    line = Line(logger, handler, carry=False)
+    for _ in range(1000):
+        logger.info("user.login", extra=WHOLE)
+    line.drain()
+    assert handler.waiting == 1000
+    assert asked < 100
+    handler._kept.records.clear()
+
+
+def test_a_forked_child_does_not_have_what_the_parent_keeps(provider: Broken) -> None:
+    """Else both would journal it."""
+    provider.error = JournalFullError("full")
+    handler = AuditHandler(provider)
+    handler._kept.add(AuditRecord("user.login", **WHOLE))
+    kept._forget_in_child()  # as os.register_at_fork has it called
+    assert handler.waiting == 0
 
 
 def test_kept_records_are_tried_again_without_a_new_one(logger: logging.Logger, provider: Broken) -> None:
@@ -793,6 +858,50 @@ def test_flush_and_close_leave_a_shared_provider_alone(logger: logging.Logger) -
     handler.close()
     logger.info("user.login", extra=WHOLE)
     assert len(provider.records) == 1
+
+
+def test_close_of_a_provider_of_its_own(logger: logging.Logger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is closed without waiting (``dictConfig`` closes what it replaces); a record after that opens another."""
+    made: list[RecordingProvider] = []
+
+    class Own(RecordingProvider):
+        waited: float | None = None
+
+        def shutdown(self, timeout_s: float = 30.0) -> Any:
+            self.waited = timeout_s
+            return super().shutdown(timeout_s)
+
+    def build(**options: Any) -> RecordingProvider:
+        assert options == {"journal": "x"}
+        made.append(Own())
+        return made[-1]
+
+    monkeypatch.setattr(sink, "build_provider", build)
+    handler = AuditHandler(journal="x")
+    logger.addHandler(handler)
+    logger.info("user.login", extra=WHOLE)
+    handler.close()
+    assert made[0].waited == 0  # type: ignore[attr-defined]
+    logger.info("user.logout", extra=WHOLE)
+    assert [[record.event_name for record in provider] for provider in made] == [["user.login"], ["user.logout"]]
+
+
+def test_what_is_logged_while_its_provider_opens(logger: logging.Logger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a library that the provider loads, to this very handler: an error, not a second provider and no deadlock."""
+    errors: list[Exception] = []
+    handler: AuditHandler | None = None
+
+    def build(**options: Any) -> RecordingProvider:
+        if handler is not None:
+            logger.info("library.loaded", extra=WHOLE)
+        return RecordingProvider()
+
+    monkeypatch.setattr(sink, "build_provider", build)
+    handler = AuditHandler(journal="x", on_error=lambda error, record: errors.append(error))
+    logger.addHandler(handler)
+    handler.close()
+    logger.info("user.login", extra=WHOLE)
+    assert [type(error) for error in errors] == [NotConfiguredError]
 
 
 def test_close_says_what_is_only_in_memory(

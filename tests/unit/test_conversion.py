@@ -29,8 +29,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otel_audit import conversion
-from otel_audit.canonical import ELEMENTS_MAX, NESTING_MAX, encode_parts
+from otel_audit.canonical import ELEMENTS_MAX, NESTING_MAX
 from otel_audit.conversion import MARKS_MAX, TEXT_LENGTH_MAX, Conversion, add_mark, convert
+from otel_audit.encoding import encode_parts
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "conversion.md"
 

@@ -326,7 +326,19 @@ VALUES: list[Any] = [
 
 @pytest.mark.parametrize("message", ["user.login", "user.login.failure", "Disk is full", "", "user.2fa"])
 @pytest.mark.parametrize(
-    "name", [*(name for name in FIELDS if name != sc.RECORD_ID), "free", "free.dotted", "n'a\\\"me"]
+    "name",
+    [
+        *(name for name in FIELDS if name != sc.RECORD_ID),
+        "free",
+        "free.dotted",
+        "n'a\\\"me",
+        sc.SEQUENCE_NUMBER,
+        sc.CONTROL,
+        sc.LOGGER_NAME,
+        sc.FILLED,
+        sc.SEVERITY_NUMBER,
+        sc.EXCEPTION_TYPE,
+    ],
 )
 def test_both_ways_read_the_same(name: str, message: str) -> None:
     """Whatever the quick way does not leave to the careful one, it reads as that does; and it is right."""
@@ -369,6 +381,19 @@ def test_the_quick_way_applies_the_context() -> None:
         draft.found[sc.LOGGER_NAME] = "log"
         expected = {**draft.record().attributes, sc.RECORD_ID: found[2][sc.RECORD_ID]}
         assert found[2] == expected
+
+
+def test_the_quick_way_leaves_incomplete_records_to_the_careful_one() -> None:
+    """No actor, in the record or the context; no outcome; no action."""
+    for given, message in (
+        ({"outcome": "success"}, "user.login"),
+        ({"actor": "u-1"}, "user.login"),
+        ({"actor": "u-1", "outcome": "success"}, "user.2fa"),
+    ):
+        shapes = Shapes((), OWN)
+        for facts in ({}, {sc.TENANT: "acme"}):
+            for _ in range(3):
+                assert shapes.read(given, message, ("log",), "audit.log", facts) is None
 
 
 def test_the_caches_are_bounded() -> None:

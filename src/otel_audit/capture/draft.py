@@ -103,6 +103,13 @@ class Draft:
             reading.put(ORIGINAL_MESSAGE, message)
 
 
+def unreadable(message: Any, error: Exception) -> Draft:
+    """What can be had of an event whose values raise when they are read: its text, and why there is no more."""
+    draft = Draft({}, text_of(message), nameable=False)
+    draft.found[sc.CONVERTED] = [f"attributes: not read ({type(error).__name__})"]
+    return draft
+
+
 def exception_attributes(error: Any, text: str | None = None) -> dict[str, Any]:
     """Attributes for an exception, as ``exc_info`` has it.
 

@@ -179,8 +179,6 @@ class Reading:
             facts: the context to apply; ``None``: the current one.
         """
         own = self.attributes
-        if sc.ACTOR_ID in own:
-            own.setdefault(sc.ACTOR_TYPE, "user")
         if sc.SOURCE_ID in own:
             own.setdefault(sc.SOURCE_TYPE, address_type(own[sc.SOURCE_ID]))
         attributes = self.attributes = with_context(own, facts)

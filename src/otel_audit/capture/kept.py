@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Callable
@@ -25,7 +26,7 @@ _all: weakref.WeakSet[Kept] = weakref.WeakSet()
 class Kept:
     """The records of one handler that wait.
 
-    They are tried again before each new record, by ``retry``, and by a timer.
+    They are tried again by a timer, by ``retry``, and before a new record when it is time for it.
 
     Args:
         send: journals a record, or raises.
@@ -45,23 +46,31 @@ class Kept:
         self._lock = threading.Lock()
         self._timer: threading.Timer | None = None
         self._delay_s = _DELAY_S_FIRST
+        self._not_before_s = 0.0
 
     def add(self, record: AuditRecord) -> bool:
         """Keep a record; ``False`` where there is no room."""
         if len(self.records) >= KEPT_MAX:
             return False
         self.records.append(record)
+        if len(self.records) == 1:
+            self._not_before_s = time.monotonic() + self._delay_s
         self._start_timer()
         return True
 
-    def retry(self) -> bool:
+    def retry(self, *, at_once: bool = True) -> bool:
         """Journal what is kept, in order; whether nothing is left.
 
         Stops where the journal does not take anything; a record that fails for another reason lets the others pass.
         Where another thread is at it, or this one further up its stack, it is left to that.
+
+        Args:
+            at_once: not only when it is time for it: a full journal may take a second to say so.
         """
         if not self.records:
             return True
+        if not at_once and time.monotonic() < self._not_before_s:
+            return False
         if not self._lock.acquire(blocking=False):
             return False
         try:
@@ -69,6 +78,7 @@ class Kept:
                 try:
                     self._send(record)
                 except (JournalError, ConfigurationError):
+                    self._not_before_s = time.monotonic() + self._delay_s
                     return False
                 except Exception:  # noqa: BLE001, S112 - foreign code; it is tried again
                     continue

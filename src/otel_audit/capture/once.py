@@ -107,13 +107,15 @@ def release_call() -> None:
 
 def _providers_of_call(record: logging.LogRecord) -> tuple[object, ...]:
     """Who journaled the event of the structlog call whose frame called the logger that made this record."""
-    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001
+    here = sys._getframe(1)  # noqa: SLF001
+    frame: FrameType | None = here
     while frame is not None and not (frame.f_code is _LOG and _made(frame, record)):
         frame = frame.f_back
     while frame is not None and frame.f_code.co_filename == _LOG.co_filename:
         frame = frame.f_back
     if _keywords(frame) is _call.keywords:
         return _call.providers
+    frame = here
     while frame is not None and _keywords(frame) is not _call.keywords:
         frame = frame.f_back
     if frame is None:

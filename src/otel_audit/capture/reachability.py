@@ -146,9 +146,16 @@ def _structlog() -> Iterator[Unreachable]:
     try:
         configured = structlog.get_config()
         ours = any(getattr(processor, "is_audit_processor", False) for processor in configured["processors"])
-        level = configured["wrapper_class"].get_effective_level(None) if ours else 0
+        level = _level_of(configured["wrapper_class"]) if ours else 0
     except Exception:  # noqa: BLE001 - another version, or a wrapper class of the user's: nothing is known
         return
     if isinstance(level, int) and level > logging.INFO:
         name = logging.getLevelName(level)
         yield Unreachable("structlog", f"its wrapper class drops events below {name}, those with audit=True too")
+
+
+def _level_of(wrapper: Any) -> Any:
+    """The level of a class that ``make_filtering_bound_logger`` made; before structlog 25.1 only its name says it."""
+    if hasattr(wrapper, "get_effective_level"):
+        return wrapper.get_effective_level(None)
+    return logging.getLevelName(wrapper.__name__.partition("FilteringAt")[2].upper())

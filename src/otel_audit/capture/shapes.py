@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from .. import semconv as sc
 from ..context import with_context
+from ..encoding import new_writer
 from ..record import new_record_id
 from ..rules import ID_LENGTH_MAX, is_action, is_event_name, name_facts
 from .fields import BODY, EVENT_NAME, FIELDS, address_type
@@ -33,7 +34,11 @@ _OURS: Final = tuple(
 _ODD: Final = frozenset({BODY, sc.SEVERITY_TEXT, sc.ACTOR_TYPE, sc.SOURCE_TYPE})
 """What is given too seldom to be read quickly."""
 
+_PLAIN: Final = frozenset({str, int, bool, float})
+"""Types of free values that are written straight to canonical bytes."""
+
 _Pick = Callable[..., dict[str, Any] | None]
+_Lane = Callable[..., tuple[bytes, bytes] | None] | None
 _Keys = tuple[Any, ...]
 
 
@@ -44,12 +49,20 @@ class _Plan:
         pick: from the mapping, action, outcome, record id and the values of the capture's own attributes to all
             attributes (what is given twice is taken from the mapping); ``None`` where a value wants care.
         event_name, actor, action, outcome, record_id, source: whether it is given.
+        names: name in the mapping → name of the attribute.
+        lane: the straight way to canonical bytes; ``None`` where there is none.
+        tried: whether a lane was looked for.
     """
 
-    __slots__ = ("action", "actor", "event_name", "outcome", "pick", "record_id", "source")
+    __slots__ = (
+        "action", "actor", "event_name", "lane", "names", "outcome", "pick", "record_id", "source", "tried",
+    )  # fmt: skip
 
     def __init__(self, names: Mapping[str, str], pick: _Pick) -> None:
         attributes = names.values()
+        self.names = names
+        self.lane: _Lane = None
+        self.tried = False
         self.pick = pick
         self.event_name = EVENT_NAME in attributes
         self.actor = sc.ACTOR_ID in attributes
@@ -130,6 +143,51 @@ class Shapes:
             return None
         return event, body, attributes, plan.record_id
 
+    def write(
+        self,
+        given: Mapping[str, Any],
+        message: str,
+        own: Sequence[Any],
+        observed: int,
+        timestamp: int,
+        span: str,
+        trace: str,
+    ) -> tuple[bytes, bytes, str] | None:
+        """Head and tail of the record's canonical form, and its id; ``None`` where :meth:`read` has to read it.
+
+        For records whose message is an event name that says the action, outside every context.  The result is what
+        ``preparation.prepare`` makes of what :meth:`read` reads.
+
+        Args:
+            given: as for :meth:`read`.
+            message: as for :meth:`read`.
+            own: as for :meth:`read`.
+            observed: nanoseconds since 1970.
+            timestamp: nanoseconds since 1970.
+            span: id in lower-case hex, or empty.
+            trace: id in lower-case hex, or empty.
+        """
+        plan = self._plans.get(tuple(given))
+        if plan is None:
+            return None
+        lane = plan.lane
+        if lane is None:
+            if plan.tried or plan.event_name or plan.action or plan.record_id or not plan.actor:
+                return None
+            plan.tried = True
+            lane = plan.lane = _write_lane(plan.names, self._own, given, own)
+            if lane is None:
+                return None
+        known = self._events.get(message)
+        if known is None:
+            return None
+        action, outcome = known
+        if not action or not (outcome or plan.outcome) or timestamp > observed:
+            return None
+        record_id = new_record_id()
+        parts = lane(given, message, action, outcome, record_id, observed, timestamp, span, trace, *own)
+        return None if parts is None else (*parts, record_id)
+
     def _learn(self, keys: _Keys) -> _Plan | None:
         """The plan of a shape; ``None`` at its first time, and where it always wants care."""
         if keys in self._plans:
@@ -186,17 +244,77 @@ def _write_pick(names: Mapping[str, str], own: Sequence[str]) -> _Pick:
         own: names of the attributes that the capture adds.
     """
     parameters = [f"own{number}" for number in range(len(own))]
+    items = _items(names, own, parameters)
     lines = [f"def pick({', '.join(['given', 'action', 'outcome', 'record_id', *parameters])}):"]
-    rules: list[str] = []
-    lengths: list[str] = []
+    lines += _look(names, {})
+    lines.append(f" return {{{', '.join(f'{attribute!r}: {value}' for attribute, value in items.items())}}}")
+    pick: _Pick = _compiled(lines, "pick")
+    return pick
+
+
+def _write_lane(names: Mapping[str, str], own: Sequence[str], sample: Mapping[str, Any], added: Sequence[Any]) -> _Lane:
+    """The function for a shape whose values always have the types that they have now: straight to canonical bytes.
+
+    It gives ``None`` where a value is of another type or breaks its rule; and it is ``None`` itself where a value is
+    of no plain type.
+
+    Args:
+        names: name in the mapping → name of the attribute.
+        own: names of the attributes that the capture adds.
+        sample: a record of this shape.
+        added: its values of the attributes that the capture adds.
+    """
+    parameters = [f"own{number}" for number in range(len(own))]
+    items = _items(names, own, parameters)
+    kinds: dict[str, type] = dict.fromkeys(items, str)
+    kinds |= {name: type(value) for name, value in zip(own, added, strict=True)}
+    free = {name: type(sample[name]) for name in names if name not in FIELDS}
+    kinds |= free
+    if sc.SOURCE_ID in items:
+        items[sc.SOURCE_TYPE] = f"address_type({items[sc.SOURCE_ID]})"
+        kinds[sc.SOURCE_TYPE] = str
+    order = sorted(items)
+    ascii_only = all(name.isascii() for name in order)  # then sorting by code point is sorting by UTF-16 code unit
+    write = new_writer(order, [kinds[name] for name in order], type(None)) if ascii_only else None
+    if write is None or not set(free.values()) <= _PLAIN:
+        return None
+    lines = [f"def lane({', '.join(['given', 'event', 'action', 'outcome', 'record_id', *_MEMBERS, *parameters])}):"]
+    lines += _look(names, free)
+    lines.append(f" return write({', '.join([*(items[name] for name in order), 'None', 'event', *_MEMBERS])})")
+    lane: _Lane = _compiled(lines, "lane", write=write, address_type=address_type)
+    return lane
+
+
+_MEMBERS: Final = ("observed", "timestamp", "span", "trace")
+
+
+def _items(names: Mapping[str, str], own: Sequence[str], parameters: Sequence[str]) -> dict[str, str]:
+    """Name of each attribute → the variable that holds its value."""
     items = {sc.ACTION: "action", sc.OUTCOME: "outcome", sc.RECORD_ID: "record_id"}
     if sc.ACTOR_ID in names.values():
         items[sc.ACTOR_TYPE] = "'user'"
+    for number, attribute in enumerate(names.values()):
+        if attribute != EVENT_NAME:
+            items[attribute] = f"v{number}"
+    items.update(zip(own, parameters, strict=True))
+    return items
+
+
+def _look(names: Mapping[str, str], free: Mapping[str, type]) -> list[str]:
+    """Source that fetches the values, and returns ``None`` where one does not plainly keep its rule.
+
+    Args:
+        names: name in the mapping → name of the attribute.
+        free: type that the value of a free name must have, for those that must have one.
+    """
+    lines: list[str] = []
+    rules: list[str] = []
+    lengths: list[str] = []
     for number, (name, attribute) in enumerate(names.items()):
         value = f"v{number}"
         lines.append(f" {value} = given[{name!r}]")
-        if attribute != EVENT_NAME:
-            items[attribute] = value
+        if name in free:
+            rules.append(f"{value}.__class__ is {free[name].__name__}")
         if name not in FIELDS:
             continue
         rules.append(f"{value}.__class__ is str")
@@ -209,9 +327,11 @@ def _write_pick(names: Mapping[str, str], own: Sequence[str]) -> _Pick:
         rules.append(f"{' + '.join(lengths)} <= {ID_LENGTH_MAX}")
     if rules:
         lines.append(f" if not ({' and '.join(rules)}): return None")
-    items.update(zip(own, parameters, strict=True))
-    lines.append(f" return {{{', '.join(f'{attribute!r}: {value}' for attribute, value in items.items())}}}")
-    space: dict[str, Any] = {"str": str, "len": len, "outcomes": sc.OUTCOMES, "__builtins__": {}}
+    return lines
+
+
+def _compiled(lines: Sequence[str], name: str, **more: Any) -> Any:
+    space: dict[str, Any] = {kind.__name__: kind for kind in _PLAIN}
+    space |= {"len": len, "outcomes": sc.OUTCOMES, "__builtins__": {}, **more}
     exec("\n".join(lines), space)  # noqa: S102 - no value enters the source, and names only as literals
-    pick: _Pick = space["pick"]
-    return pick
+    return space[name]

@@ -46,6 +46,21 @@ class Provider(Protocol):
     def settings(self) -> Settings:
         """What it was configured with."""
 
+    @property
+    def takes_parts(self) -> bool:
+        """Whether :meth:`emit_parts` may be used."""
+
+    @property
+    def parts_bytes_max(self) -> int:
+        """The largest head and tail for :meth:`emit_parts`, together, in bytes."""
+
+    @property
+    def now_ns(self) -> Callable[[], int]:
+        """Gives nanoseconds since 1970."""
+
+    def emit_parts(self, head: bytes, tail: bytes, record_id: str, observed_ns: int) -> None:
+        """Journal a record that is written down already."""
+
     def emit_record(
         self,
         record: AuditRecord,
@@ -76,6 +91,10 @@ class Sink:
         durability: for every record; ``None``: the provider's default.
         options: as for ``configure``.
 
+    Attributes:
+        fixed: the provider, unless it has to be looked up.
+        emit_strict: what ``emit_record`` is told.
+
     Raises:
         ConfigurationError: an option is wrong.
     """
@@ -99,9 +118,8 @@ class Sink:
         self.strict = strict
         self.durability = durability
         self.emit_strict = True if strict else None
-        self._given = provider
+        self.fixed = provider
         self._options = dict(options or {})
-        self._own: Provider | None = None
         self._build = threading.RLock()
         self._building = False
         if self._options:
@@ -112,20 +130,20 @@ class Sink:
 
         Raises:
             NotConfiguredError: it is the process-wide one, and there is none.
+            ConfigurationError: it is one of its own, and cannot be opened again.
         """
-        if self._given is not None:
-            return self._given
-        if not self._options:
-            found: Provider = default.get_provider()
-            return found
-        return self._own or self._open()
+        if self.fixed is not None:
+            return self.fixed
+        return self._open() if self._options else default.get_provider()
 
-    def default_event_name(self) -> str:
-        """The provider's, or the package's where there is no provider yet."""
+    def find(self) -> Provider | None:
+        """The provider; ``None`` where there is none (yet)."""
+        if self.fixed is None and not self._options:
+            return default.current()
         try:
-            return self.provider().settings.default_event_name
+            return self.provider()
         except ConfigurationError:
-            return sc.EVENT_DEFAULT
+            return None
 
     def is_strict(self, provider: Provider) -> bool:
         """Whether it was asked for here or for the whole provider."""
@@ -176,17 +194,16 @@ class Sink:
 
     def count(self, name: str) -> None:
         """Count, where there is a provider to count it."""
-        try:
-            provider = self._own if self._options else self.provider()
-        except AuditError:
-            return
+        provider = self.fixed if self._options else self.find()
         if provider is not None:
             provider.count(name)
 
     def close_own(self) -> None:
         """Close a provider of its own without waiting for the network; the next record opens a new one."""
+        if not self._options:
+            return
         with self._build:
-            own, self._own = self._own, None
+            own, self.fixed = self.fixed, None
         if own is not None:
             try:
                 own.shutdown(0.0)
@@ -197,15 +214,15 @@ class Sink:
         with self._build:
             if self._building:  # what is logged while it opens comes back here
                 raise NotConfiguredError("the provider of this handler is just being opened")
-            if self._own is None:
+            if self.fixed is None:
                 self._building = True
                 try:
                     own = build_provider(**self._options)
                     own.unreachable_handlers = lambda: [str(found) for found in reachability.unreachable_handlers()]
-                    self._own = own
+                    self.fixed = own
                 finally:
                     self._building = False
-            return self._own
+            return self.fixed
 
 
 def _with_new_id(record: AuditRecord) -> AuditRecord:
@@ -248,15 +265,13 @@ def warn(message: str, *args: object) -> None:
     """
     if LOGGER.disabled or LOGGER.manager.disable >= logging.WARNING or LOGGER.getEffectiveLevel() > logging.WARNING:
         return
-    path, line = __file__, 0
-    LOGGER.callHandlers(LOGGER.makeRecord(LOGGER.name, logging.WARNING, path, line, message, args, None))
+    LOGGER.callHandlers(LOGGER.makeRecord(LOGGER.name, logging.WARNING, __file__, 0, message, args, None))
 
 
 def report(error: Exception, record: AuditRecord | None, what: str = "an audit record was not journaled") -> None:
     """Write one line to the standard error stream, without any value of the record."""
     which = "" if record is None else f" ({record.event_name} {record.attributes.get(sc.RECORD_ID)})"
-    journaled = getattr(error, "journaled", False)
-    if journaled:
+    if getattr(error, "journaled", False):
         what = "an audit record was journaled, but with an error"
     with contextlib.suppress(OSError, ValueError, AttributeError):  # nowhere to say it; it is counted
         sys.stderr.write(f"otel_audit: {what}{which}: {type(error).__name__}: {error}\n")

@@ -27,7 +27,7 @@ from ..errors import ConfigurationError, InvalidRecordError, JournalError
 from ..record import AuditRecord
 from ..rules import check_event_name
 from . import logrecord, once, reachability
-from .draft import severity_of_level
+from .draft import severity_of_level, unreadable
 from .kept import KEPT_MAX, Kept
 from .shapes import Shapes
 from .sink import LOGGER, OnError, Provider, Sink, report, warn, warn_of_filled
@@ -43,7 +43,6 @@ _Captured = tuple[AuditRecord, bool]
 """A complete record, and whether its id is the caller's."""
 
 _ORIGIN: Final = (sc.LOGGER_NAME, sc.SEVERITY_NUMBER, sc.SEVERITY_TEXT)
-_OURS: Final[tuple[Any, ...]] = ("otel_audit", 0, "")
 _own_threads: Final = context._own_threads  # noqa: SLF001 - looked at for every record; a call costs twice as much
 _LISTENER: Final = (
     logging.handlers.QueueListener.handle.__code__,
@@ -145,6 +144,7 @@ class AuditHandler(logging.Handler):
         self._shapes = Shapes(self._apart, _ORIGIN, careful=(logrecord.CARRIED,))
         self._origins: dict[tuple[str, int], tuple[Any, ...]] = {}
         self._sink = Sink(provider, on_error=on_error, strict=strict, durability=durability, options=options)
+        self._is_lane_open = not self._include and durability in (None, "process")
         self._kept = Kept(self._sink.send)
         self._waiting = self._kept.records
         reachability.register(self)
@@ -174,42 +174,93 @@ class AuditHandler(logging.Handler):
         Raises:
             Exception: it was not journaled, or not as durably as was asked for, and ``on_error`` is ``"raise"``.
         """
-        key = (record.name, record.levelno)
-        origin = self._origins.get(key) or self._origin(*key)
-        carried = record.__dict__.get(logrecord.CARRIED)
-        apart = origin is _OURS or record.thread in _own_threads or record.thread is None or carried is not None
-        if apart and self._is_ours(record, origin, carried):
+        # The way of a plain record, in one piece: a call for each of its steps would take a quarter longer.
+        state = record.__dict__
+        origin = self._origins.get((state["name"], state["levelno"]))
+        message, created, thread = state["msg"], state["created"], state["thread"]
+        provider = self._sink.fixed or self._sink.find()
+        if (
+            provider is None
+            or origin is None
+            or self._waiting
+            or thread is None
+            or thread in _own_threads
+            or message.__class__ is not str
+            or state["args"]
+            or state["exc_info"]
+            or state["exc_text"]
+            or state["stack_info"]
+            or created.__class__ is not float
+            or not 0.0 < created < logrecord.CREATED_MAX
+        ):
+            self._emit_with_care(record)
             return
+        facts = context.current()
+        trace_id, span_id = context.current_trace()
+        if self._is_lane_open and not facts and provider.takes_parts:
+            observed_ns = provider.now_ns()
+            written = self._shapes.write(state, message, origin, observed_ns, int(created * 1e9), span_id, trace_id)
+            if written is not None and len(written[0]) + len(written[1]) <= provider.parts_bytes_max:
+                if not once.claim(record, provider):
+                    provider.count("records.deduplicated")
+                    return
+                try:
+                    provider.emit_parts(*written, observed_ns)
+                except Exception as error:  # noqa: BLE001 - whatever it is, on_error says what to do with it
+                    audit = self._read(record, message)[0]
+                    audit.attributes[sc.RECORD_ID] = written[2]
+                    self._refused(error, record, audit, provider)
+                return
+        default = self._event_name or provider.settings.default_event_name
+        read = self._shapes.read(state, message, origin, default, facts)
+        if read is None:
+            self._emit_with_care(record)
+            return
+        event_name, body, attributes, chosen_id = read
+        if self._include:
+            attributes.update(logrecord.surroundings(record, self._include))
+        audit = AuditRecord.from_attributes(
+            event_name, attributes, timestamp_ns=int(created * 1e9), body=body, trace_id=trace_id, span_id=span_id
+        )
+        if not once.claim(record, provider):
+            provider.count("records.deduplicated")
+            return
+        try:
+            provider.emit_record(
+                audit, durability=self._sink.durability, strict=self._sink.emit_strict, chosen_id=chosen_id
+            )
+        except Exception as error:  # noqa: BLE001 - whatever it is, on_error says what to do with it
+            self._refused(error, record, audit, provider)
+
+    def _emit_with_care(self, record: logging.LogRecord) -> None:
+        """The way of any record; from then on those of its logger and level may go the other one."""
+        carried = record.__dict__.get(logrecord.CARRIED)
+        if self._is_ours(record, carried):
+            return
+        if len(self._origins) >= _ORIGINS_MAX:
+            self._origins.clear()
+        self._origins[record.name, record.levelno] = (record.name, *severity_of_level(record.levelno))
         sink = self._sink
         try:
             provider = sink.provider()
         except ConfigurationError as error:
-            self._failed(error, self._careful(record, sc.EVENT_DEFAULT)[0])
+            self._failed(error, record, self._read(record, sc.EVENT_DEFAULT)[0])
             return
         if not once.claim(record, provider) or (carried is not None and _is_journaled(carried, provider)):
             provider.count("records.deduplicated")
             return
         default = self._event_name or provider.settings.default_event_name
         try:
-            captured = self._quick(record, origin, default)
-            if captured is None:
-                captured = self._careful(record, default, strict=sink.is_strict(provider))
+            audit, chosen_id = self._read(record, default, strict=sink.is_strict(provider))
         except InvalidRecordError as error:
-            once.release(record)
-            self._failed(error, self._careful(record, default)[0])
+            self._failed(error, record, self._read(record, default)[0])
             return
-        audit, chosen_id = captured
-        if self._waiting and not self._kept.retry() and _on_listener() and self._keep(audit):
+        if self._waiting and not self._kept.retry(at_once=False) and _on_listener() and self._keep(audit):
             return
         try:
-            try:
-                provider.emit_record(audit, durability=sink.durability, strict=sink.emit_strict, chosen_id=chosen_id)
-            except InvalidRecordError as error:
-                sink.send_mended(audit, error, provider)
+            provider.emit_record(audit, durability=sink.durability, strict=sink.emit_strict, chosen_id=chosen_id)
         except Exception as error:  # noqa: BLE001 - whatever it is, on_error says what to do with it
-            if not getattr(error, "journaled", False):
-                once.release(record)
-            self._failed(error, audit)
+            self._refused(error, record, audit, provider)
 
     def flush(self) -> None:
         """Try once more what is kept.  Does not wait for any destination."""
@@ -227,49 +278,41 @@ class AuditHandler(logging.Handler):
             self._sink.close_own()
         super().close()
 
-    def _quick(self, record: logging.LogRecord, origin: tuple[Any, ...], default_event_name: str) -> _Captured | None:
-        """The record, where it is a plain one."""
-        state = record.__dict__
-        message = state["msg"]
-        if (
-            message.__class__ is not str
-            or state["args"]
-            or state["exc_info"]
-            or state["exc_text"]
-            or state["stack_info"]
-        ):
-            return None
-        created = record.created
-        if created.__class__ is not float or not 0.0 < created < logrecord.CREATED_MAX:
-            return None
-        read = self._shapes.read(state, message, origin, default_event_name, context.current())
-        if read is None:
-            return None
-        event_name, body, attributes, chosen_id = read
-        if self._include:
-            attributes.update(logrecord.surroundings(record, self._include))
-        trace_id, span_id = context.current_trace()
-        audit = AuditRecord.from_attributes(
-            event_name, attributes, timestamp_ns=int(created * 1e9), body=body, trace_id=trace_id, span_id=span_id
-        )
-        return audit, chosen_id
-
-    def _careful(self, record: logging.LogRecord, default_event_name: str, *, strict: bool = False) -> _Captured:
+    def _read(self, record: logging.LogRecord, default_event_name: str, *, strict: bool = False) -> _Captured:
         """The record, whatever it is like; says where something mandatory was missing."""
-        draft = logrecord.read(record, self._apart, self._include)
-        audit = draft.record(default_event_name, strict=strict)
+        try:
+            draft = logrecord.read(record, self._apart, self._include)
+            audit = draft.record(default_event_name, strict=strict)
+        except InvalidRecordError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a mapping of the caller's that raises; the rest is worth having
+            draft = unreadable(record.msg, error)
+            audit = draft.record(default_event_name)
         if draft.filled:
             self._sink.count("records.filled")
             warn_of_filled(draft.filled, (record.pathname, record.lineno))
         return audit, draft.chosen_id
 
-    def _failed(self, error: Exception, audit: AuditRecord) -> None:
-        if not _on_listener():
-            self._sink.failed(error, audit)
+    def _refused(self, error: Exception, record: logging.LogRecord, audit: AuditRecord, provider: Provider) -> None:
+        """The provider did not take the record."""
+        if isinstance(error, InvalidRecordError):
+            try:
+                self._sink.send_mended(audit, error, provider)
+            except Exception as second:  # noqa: BLE001
+                error = second
+            else:
+                return
+        self._failed(error, record, audit)
+
+    def _failed(self, error: Exception, record: logging.LogRecord, audit: AuditRecord) -> None:
+        """Keep the record, or do as ``on_error`` says."""
+        journaled = getattr(error, "journaled", False)
+        on_listener = _on_listener()
+        if on_listener and not journaled and not isinstance(error, InvalidRecordError) and self._keep(audit, error):
             return
-        settled = getattr(error, "journaled", False) or isinstance(error, InvalidRecordError)
-        if settled or not self._keep(audit, error):
-            self._sink.failed(error, audit, may_raise=False)
+        if not journaled:
+            once.release(record)
+        self._sink.failed(error, audit, may_raise=not on_listener)
 
     def _keep(self, audit: AuditRecord, error: Exception | None = None) -> bool:
         """Keep it in memory; ``False`` where there is no room."""
@@ -286,20 +329,9 @@ class AuditHandler(logging.Handler):
             )
         return True
 
-    def _origin(self, name: str, number: int) -> tuple[Any, ...]:
-        """The values of the attributes that follow from the logger and the level."""
-        if name == LOGGER.name or name.startswith(LOGGER.name + "."):
-            origin = _OURS
-        else:
-            origin = (name, *severity_of_level(number))
-        if len(self._origins) >= _ORIGINS_MAX:
-            self._origins.clear()
-        self._origins[(name, number)] = origin
-        return origin
-
-    def _is_ours(self, record: logging.LogRecord, origin: tuple[Any, ...], carried: Mapping[str, Any] | None) -> bool:
+    def _is_ours(self, record: logging.LogRecord, carried: Mapping[str, Any] | None) -> bool:
         """Whether this package logged it, or a thread of it did: delivering it would make the next one."""
-        if origin is _OURS:
+        if record.name == LOGGER.name or str(record.name).startswith(LOGGER.name + "."):
             self._sink.count("records.own_logger")
             return True
         if carried is not None:

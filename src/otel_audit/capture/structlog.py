@@ -26,6 +26,7 @@ from ..receipt import AuditReceipt
 from ..record import AuditRecord
 from ..rules import check_event_name
 from . import eventdict, logrecord, once
+from .draft import Draft, unreadable
 from .shapes import Shapes
 from .sink import LOGGER, OnError, Provider, Sink, warn_of_filled
 
@@ -184,20 +185,30 @@ class StructlogAuditProcessor:
         strict: bool = False,
     ) -> tuple[AuditRecord, bool]:
         """The record, whatever it is like; says where something mandatory was missing."""
-        of_record = event.get("_record")
-        if of_record is not None:  # a ProcessorFormatter runs this processor: its own event, or a LogRecord's
-            draft = logrecord.read_formatted(of_record, event)
-        else:
-            draft = eventdict.read(event)
-            if draft.severity is None:
-                draft.severity = eventdict.severity_of_name(method_name)
-            if name is not None:
-                draft.found.setdefault(sc.LOGGER_NAME, name)
-            draft.trace_id, draft.span_id = current_trace()
-        audit = draft.record(default_event_name, strict=strict)
+        try:
+            draft = _read(name, method_name, event)
+            audit = draft.record(default_event_name, strict=strict)
+        except InvalidRecordError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a mapping of the caller's that raises; the rest is worth having
+            draft = unreadable(event.get("event"), error)
+            audit = draft.record(default_event_name)
         if draft.filled:
             self._sink.count("records.filled")
             frame = eventdict.caller()
             site = (frame.f_code.co_filename, frame.f_lineno) if frame is not None else ("<unknown>", 0)
             warn_of_filled(draft.filled, site)
         return audit, draft.chosen_id
+
+
+def _read(name: str | None, method_name: str, event: Mapping[str, Any]) -> Draft:
+    of_record = event.get("_record")
+    if of_record is not None:  # a ProcessorFormatter runs this processor: its own event, or a LogRecord's
+        return logrecord.read_formatted(of_record, event)
+    draft = eventdict.read(event)
+    if draft.severity is None:
+        draft.severity = eventdict.severity_of_name(method_name)
+    if name is not None:
+        draft.found.setdefault(sc.LOGGER_NAME, name)
+    draft.trace_id, draft.span_id = current_trace()
+    return draft

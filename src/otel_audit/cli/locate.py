@@ -40,7 +40,7 @@ def find_journal(journal: Path | None, service: str | None) -> Layout:
 
 
 def existing_layout(root: Path) -> Layout:
-    """A journal that is there, with the permissions that it was made with.
+    """A journal that is there, with the permissions and the group that it was made with.
 
     Raises:
         ConfigurationError: there is none.
@@ -52,4 +52,5 @@ def existing_layout(root: Path) -> Layout:
         raise ConfigurationError(
             f"journal: {root} {what}; name it with --journal or OTEL_AUDIT_JOURNAL, or the service with --service"
         ) from None
-    return Layout(root, stat.S_IMODE(info.st_mode) & 0o666 | 0o600)
+    group = info.st_gid if info.st_mode & stat.S_ISGID else None
+    return Layout(root, stat.S_IMODE(info.st_mode) & 0o666 | 0o600, group)

@@ -49,11 +49,13 @@ def safe(value: object) -> str:
 
 
 def table(*columns: str, title: str = "") -> Table:
-    """An empty table; a column whose name begins with ``#`` holds numbers."""
+    """An empty table; a column whose name begins with ``#`` holds numbers.  Only the last column is wrapped."""
     made = Table(title=Text(title, style="bold") if title else None, title_justify="left", box=None, pad_edge=False)
     for name in columns:
         number = name.startswith("#")
-        made.add_column(name.lstrip("#"), justify="right" if number else "left", no_wrap=number, overflow="fold")
+        made.add_column(
+            name.lstrip("#"), justify="right" if number else "left", no_wrap=name is not columns[-1], overflow="fold"
+        )
     return made
 
 

@@ -16,6 +16,7 @@ from ..journal.streams import LIVING
 from .locate import JournalOption, JsonOption, ServiceOption, find_journal
 from .output import ATTENTION, FINE, age, console, row, safe, size, table, write_json
 
+_FAILING: Final = ("retrying", "blocked")
 _NO_DESTINATION: Final = "No destination: the records stay in the journal."
 
 
@@ -45,17 +46,17 @@ def what_needs_attention(found: JournalStatus) -> Iterator[str]:
         if count:
             yield f"destination {name}: {count} dead letters in {found.path}/dead-letters/{name}.jsonl"
     for stream in found.streams:
-        short = f"stream {stream.stream_id}"
         if stream.problem:
             yield stream.problem
         for damage in stream.damage:
             missing = f", {damage.count} records missing from number {damage.sequence}" if damage.count else ""
-            yield f"{short}: {damage.kind} in {damage.segment}, bytes {damage.start} to {damage.stop}{missing}"
+            where = f"{damage.segment}, bytes {damage.start} to {damage.stop}"
+            yield f"stream {stream.stream_id}: {damage.kind} in {where}{missing}"
         process = stream.process
         if process is None or stream.owner != LIVING:
             continue
         for destination in process.destinations:
-            if destination.state in ("retrying", "blocked"):
+            if destination.state in _FAILING:
                 repair = f"; {destination.repair}" if destination.repair else ""
                 yield (
                     f"destination {destination.name} is {destination.state} in process {stream.pid} "
@@ -87,20 +88,25 @@ def _show(out: Console, found: JournalStatus, attention: list[str], hints: list[
         out.print(_destinations(found) if any(stream.destinations for stream in found.streams) else _NO_DESTINATION)
     else:
         out.print("It has no streams.")
-    counters = _counters(found)
-    if counters is not None:
-        out.print()
-        out.print(counters)
+    for more in (_states(found), _counters(found)):
+        if more.row_count:
+            out.print()
+            out.print(more)
     if found.retired:
         out.print()
         out.print(f"Retired, nobody waits for them: {safe(', '.join(found.retired))}")
     out.print()
     for line in attention:
-        out.print(Text(f"! {safe(line)}", style="red"))
+        out.print(Text(f"! {safe(line)}", style="red"), soft_wrap=True)
     for line in hints:
-        out.print(Text(f"> {safe(line)}", style="yellow"))
+        out.print(Text(f"> {safe(line)}", style="yellow"), soft_wrap=True)
     if not attention:
         out.print(Text("Nothing needs attention.", style="green"))
+
+
+def _short(stream: StreamStatus) -> str:
+    """Enough of a stream's id to tell it from the others, and to find its directory."""
+    return stream.stream_id[:8]
 
 
 def _streams(found: JournalStatus) -> Any:
@@ -110,7 +116,7 @@ def _streams(found: JournalStatus) -> Any:
         pid = Text(str(stream.pid)) if stream.pid else None
         made.add_row(
             *row(
-                stream.stream_id, Text(stream.owner, style=style), pid, stream.host, stream.service, stream.records,
+                _short(stream), Text(stream.owner, style=style), pid, stream.host, stream.service, stream.records,
                 size(stream.bytes),
             )
         )  # fmt: skip
@@ -119,16 +125,14 @@ def _streams(found: JournalStatus) -> Any:
 
 def _destinations(found: JournalStatus) -> Any:
     made = table(
-        "Stream", "Destination", "Required", "#Acknowledged", "#Pending", "#Oldest", "#Dead letters", "#Damaged",
-        "State",
+        "Stream", "Destination", "Required", "#Acked", "#Pending", "#Oldest", "#Letters", "#Damaged",
         title="What each destination has",
     )  # fmt: skip
     for stream in found.streams:
-        states = _states(stream)
         for destination in stream.destinations:
             made.add_row(
                 *row(
-                    stream.stream_id,
+                    _short(stream),
                     destination.destination,
                     "yes" if destination.required else "no",
                     destination.acknowledged,
@@ -136,28 +140,28 @@ def _destinations(found: JournalStatus) -> Any:
                     age(destination.oldest_pending_age_s),
                     destination.dead_lettered,
                     destination.damaged,
-                    states.get(destination.destination),
                 )
             )
     return made
 
 
-def _states(stream: StreamStatus) -> dict[str, Text]:
-    """What the living process says of its destinations."""
-    if stream.process is None or stream.owner != LIVING:
-        return {}
-    states = {}
-    for destination in stream.process.destinations:
-        last = destination.last_success_ns
-        ago = f", last success {age(max(time.time() - last / 1e9, 0.0))} ago" if last else ""
-        failing = destination.state in ("retrying", "blocked")
-        states[destination.name] = Text(safe(f"{destination.state}{ago}"), style="red" if failing else "")
-    return states
+def _states(found: JournalStatus) -> Any:
+    """What living processes say of their destinations."""
+    made = table("#PID", "Destination", "#Failures", "#Last success", "State", title="Destinations of living processes")
+    for stream in found.streams:
+        if stream.process is None or stream.owner != LIVING:
+            continue
+        for destination in stream.process.destinations:
+            last = destination.last_success_ns
+            ago = f"{age(max(time.time() - last / 1e9, 0.0))} ago" if last else "never"
+            state = Text(safe(destination.state), style="red" if destination.state in _FAILING else "")
+            made.add_row(*row(Text(str(stream.pid)), destination.name, destination.failures, ago, state))
+    return made
 
 
 def _counters(found: JournalStatus) -> Any:
     made = table("Stream", "Counter", "#Count", title="Counters of the processes")
     for stream in found.streams:
         for name, count in (stream.process.counters if stream.process is not None else {}).items():
-            made.add_row(*row(stream.stream_id, name, count))
-    return made if made.row_count else None
+            made.add_row(*row(_short(stream), name, count))
+    return made

@@ -89,12 +89,14 @@ class Fleet:
             if mine is not None and not mine.finished:
                 yield mine
 
-    def finish(self, shipment: Shipment) -> None:
-        """Everything of a dead stream is settled: let go of it, and take one that waits."""
+    def finish(self, shipment: Shipment) -> bool:
+        """Everything of a dead stream is settled: let go of it, and take one that waits; whether there was one."""
         key = shipment.stream.stream_id
         self._finished[key] = shipment.cursor
         self._open.pop(key).close()
+        others = len(self._open)
         self._fill_up()
+        return len(self._open) > others
 
     def close(self) -> None:
         """Let go of all streams and of the destination's lock."""

@@ -278,8 +278,8 @@ class Shipper:
             self._succeeded()
             shipment.patience.succeeded()
         if shipment.finished:
-            self._fleet.finish(shipment)
             self._journal.housekeep_soon()
+            return self._fleet.finish(shipment)
         return count > 0 and shipment.full
 
     def _has_news(self, shipment: Shipment) -> bool:

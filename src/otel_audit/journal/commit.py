@@ -71,8 +71,12 @@ class GroupCommit:
         if self._leading():  # a signal handler or finaliser within a sync of its own thread: it cannot wait for itself
             self._covered = max(self._covered, self._sync())
             if self._covered < sequence:
-                raise JournalSyncError("journal: emitted from within a sync: not known to be on the disk", journaled=None)
+                raise JournalSyncError("journal: emitted within a sync: not known to be on the disk", journaled=None)
             return
+        if self._expected == 1 and not self._queue and not self._busy:  # alone: no queue is needed
+            self._lead(sequence)
+            if self._covered >= sequence:
+                return
         ticket = _Ticket(sequence)
         try:
             self._queue.append(ticket)
@@ -133,18 +137,18 @@ class GroupCommit:
         except Exception as error:
             for ticket in tickets:
                 ticket.error = error
-            self._release()
+            self._release(0 if tickets else 1)
             raise
         self._sync_s = time.perf_counter() - begun
         self._covered = max(self._covered, covered)
         for ticket in tickets:
             if ticket.sequence > covered:
                 ticket.error = JournalSyncError("journal: the stream ended before it was synced", journaled=None)
-        self._release()
+        self._release(0 if tickets else 1)
 
-    def _release(self) -> None:
+    def _release(self, alone: int) -> None:
         """Let those go who are served; they and the ones who came meanwhile are expected the next time."""
-        covered, served = self._covered, 0
+        covered, served = self._covered, alone
         for _ in range(len(self._queue)):
             try:
                 ticket = self._queue.popleft()

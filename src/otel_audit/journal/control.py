@@ -33,7 +33,7 @@ def _entry(
             sc.ACTION: action,
             sc.OUTCOME: "success",
             sc.TARGET_ID: metadata.stream_id,
-            sc.TARGET_TYPE: "audit.stream",
+            sc.TARGET_TYPE: sc.TARGET_TYPE_STREAM,
             sc.CONTROL: True,
             sc.SCHEMA_VERSION: sc.SCHEMA,
             **attributes,

@@ -10,7 +10,6 @@ import contextlib
 import time
 import uuid
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
 from .control import started
@@ -18,15 +17,14 @@ from .layout import Layout
 from .locks import FileLock
 from .metadata import NAME, StreamMetadata
 from .stream import StreamWriter
+from .streams import remove_stream_directory
 
 HIDDEN: Final = ".new-"
 UNFINISHED_S: Final = 60.0
 """How old a hidden directory must be before it is taken for left over."""
 
 
-def begin_stream(
-    layout: Layout, describe: Callable[[str], StreamMetadata], *, segment_bytes_max: int
-) -> StreamWriter:
+def begin_stream(layout: Layout, describe: Callable[[str], StreamMetadata], *, segment_bytes_max: int) -> StreamWriter:
     """Make a stream and write its first record.
 
     Args:
@@ -59,7 +57,7 @@ def begin_stream(
             writer.abandon()
         lock.forget()
         with contextlib.suppress(OSError):
-            _remove(layout, hidden)
+            remove_stream_directory(layout, hidden)
         raise
     return writer
 
@@ -82,21 +80,8 @@ def remove_unfinished(layout: Layout) -> int:
             lock = FileLock(files, path / "lock", layout.mode)
             try:
                 if lock.acquire():
-                    _remove(layout, path)
+                    remove_stream_directory(layout, path)
                     removed += 1
             finally:
                 lock.release()
     return removed
-
-
-def _remove(layout: Layout, directory: Path) -> None:
-    """Remove a stream's directory in which no record is, the lock last."""
-    files = layout.files
-    cursors = directory / "cursors"
-    with contextlib.suppress(FileNotFoundError):
-        for name in files.listdir(cursors):
-            files.unlink(cursors / name)
-        files.rmdir(cursors)
-    for name in sorted(files.listdir(directory), key=lambda entry: entry == "lock"):
-        files.unlink(directory / name)
-    files.rmdir(directory)

@@ -141,7 +141,7 @@ class Files:
         while True:
             try:
                 return self.open(path, APPEND, mode), False
-            except FileNotFoundError:
+            except FileNotFoundError:  # noqa: PERF203 - at most twice
                 with contextlib.suppress(FileExistsError):  # another process was quicker
                     return self.create(path, mode), True
 

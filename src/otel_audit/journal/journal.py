@@ -128,8 +128,8 @@ class Journal:
         """Raise UnsafeJournalError where ``disk`` means nothing: a volatile file system, unless that is allowed."""
         if self.file_system.volatile and not self._allow_volatile:
             raise UnsafeJournalError(
-                f"durability='disk': {self.layout.root} is on a volatile file system ({self.file_system.type}), which a "
-                "power loss empties. Use a directory on a disk, or allow_volatile=True"
+                f"durability='disk': {self.layout.root} is on a volatile file system ({self.file_system.type}), which "
+                "a power loss empties. Use a directory on a disk, or allow_volatile=True"
             )
 
     # -- appending ----------------------------------------------------------------------------------
@@ -152,7 +152,7 @@ class Journal:
                     writer = self._begin(entry)
                     if writer is None:
                         return ""
-                if writer.bytes_written > self._allowance:
+                if writer.state.bytes_written > self._allowance:
                     self._check_room(writer)
                 writer.append(entry)
             except JournalClosedError:
@@ -185,8 +185,8 @@ class Journal:
         room = self._bytes_max - usage_bytes(self.layout.root)
         if room <= 0:
             raise JournalFullError(
-                f"journal: {self.layout.root} has reached max_bytes ({self._bytes_max}); nothing was written. Delivered "
-                "records make room: see `otel-audit status` for the destination that does not take them",
+                f"journal: {self.layout.root} has reached max_bytes ({self._bytes_max}); nothing was written. "
+                "Delivered records make room: see `otel-audit status` for the destination that does not take them",
                 journaled=False,
             )
         self._allowance = writer.bytes_written + min(room, max(room // 4, 1024 * 1024))
@@ -205,12 +205,14 @@ class Journal:
     # -- a stream's life --------------------------------------------------------------------------------
 
     def _begin(self, entry: Entry) -> StreamWriter | None:
-        """This process's stream, made if need be; ``None`` where a call of this very thread is making it below us."""
+        """The writer of this process, made if need be; ``None`` where a call of this very thread is at it below us."""
         if self._pid != os.getpid():  # forked without Python's hooks
             self.abandon()
         if self._creating():
             if len(self._early) >= DEFERRED_MAX:
-                raise JournalFullError(f"{DEFERRED_MAX} records were emitted while the stream was made", journaled=False)
+                raise JournalFullError(
+                    f"{DEFERRED_MAX} records were emitted while the stream was made", journaled=False
+                )
             entry.deferred = True
             self._early.append(entry)
             return None
@@ -279,10 +281,10 @@ class Journal:
         """
         commit, writer = self._commit, self._writer
         if commit is None or writer is None or stream_id not in (None, writer.stream_id):
-            raise JournalSyncError("journal: written, but the stream is gone: not known to be on the disk", journaled=None)
+            raise JournalSyncError("journal: written, but its stream is gone: not known to be on disk", journaled=None)
         commit.wait(sequence)
         if writer.in_doubt(sequence):
-            raise JournalSyncError("journal: written, but it could not be read back after a failed sync", journaled=None)
+            raise JournalSyncError("journal: written, but perhaps lost in a failed sync", journaled=None)
 
     def sync(self) -> None:
         """Put everything that was written so far on the disk.
@@ -350,7 +352,7 @@ class Journal:
                 self._background_sync()
                 if self._hurry or time.monotonic() - self._housekept_s >= self._housekeeping_s:
                     self.housekeep()
-            except Exception:  # the thread must go on: without it nothing is synced
+            except Exception:  # noqa: BLE001 - the thread must go on: without it nothing is synced
                 _log.exception("the journal's housekeeping failed unexpectedly; it is tried again")
 
     def housekeep(self) -> None:

@@ -103,8 +103,8 @@ class Layout:
                 self.make_directory(self.root / name)
         except OSError as error:
             raise UnsafeJournalError(
-                f"journal: cannot use {self.root}: {error.strerror}. Give a directory that this user (uid {os.geteuid()}) "
-                "may write to: journal=…, or OTEL_AUDIT_JOURNAL"
+                f"journal: cannot use {self.root}: {error.strerror}. Give a directory that this user (uid "
+                f"{os.geteuid()}) may write to: journal=…, or OTEL_AUDIT_JOURNAL"
             ) from error
 
     def _check_owner(self) -> None:
@@ -121,7 +121,9 @@ class Layout:
 def check_platform() -> None:
     """Raise ConfigurationError where the journal cannot keep its promises (Windows)."""
     if sys.platform == "win32":
-        raise ConfigurationError("the journal needs POSIX file locks and fsync: Linux and macOS are supported, Windows is not")
+        raise ConfigurationError(
+            "the journal needs POSIX file locks and fsync: Linux and macOS are supported, Windows is not"
+        )
 
 
 def check_destination_name(name: object) -> str:
@@ -132,7 +134,8 @@ def check_destination_name(name: object) -> str:
     """
     if not isinstance(name, str) or not DESTINATION_NAME.fullmatch(name):
         raise ConfigurationError(
-            f"destinations: the name {name!r} must be 1 to 64 letters, digits, '-' or '_' and begin with a letter or digit"
+            f"destinations: the name {name!r} must be 1 to 64 letters, digits, '-' or '_' and begin with a letter or "
+            "digit"
         )
     return name
 

@@ -8,39 +8,34 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
 import msgspec
 
-from .. import semconv as sc
 from ..batch import StoredRecord
-from ..canonical import untag
 from .cursor import Cursor
 from .layout import Layout
 from .locks import FileLock
 from .metadata import StreamMetadata
-from .reader import DamageReport, StreamReader
+from .place import place_of
+from .reader import StreamReader
+from .removed import LedgerLine
 from .segment import Segment, list_segments
-from .streams import DEAD, StreamDirectory
+from .streams import DEAD, StreamDirectory, remove_stream_directory
 
+__all__ = [
+    "LedgerLine",
+    "Policy",
+    "lock_directory",
+    "retire_destination",
+    "retired_destinations",
+    "trim",
+]
 
-class LedgerLine(msgspec.Struct, frozen=True, kw_only=True):
-    """One removed segment."""
-
-    removed_ns: int
-    stream_id: str
-    first: int
-    last: int
-    count: int
-    bytes: int
-    first_previous_hash: str
-    last_hash: str
-    why: str
-    unseen: dict[str, int]
-    """Optional destinations that had not seen all of it, and how many records they miss."""
-    damage: list[DamageReport]
+_EVERYTHING: Final = 2**63
+_SMALL_BYTES: Final = 64 * 1024
+"""A last segment up to this size is looked into even where nothing of it was acknowledged: it may hold no record."""
 
 
 class Policy(NamedTuple):
@@ -49,7 +44,7 @@ class Policy(NamedTuple):
     Attributes:
         retention_s: how long it stays after its last write, in seconds; ``None``: not at all where a required
             destination has it, for ever where there is no required destination.
-        hurry: the journal is full: what every required destination has goes now.
+        hurry: the journal is full: what every required destination has goes now, whatever the retention.
     """
 
     retention_s: float | None = None
@@ -69,7 +64,7 @@ def retire_destination(layout: Layout, destination: str) -> None:
     Raises:
         OSError: the mark could not be written.
     """
-    layout.files.mkdir(layout.root / "retired", layout.directory_mode)
+    layout.make_directory(layout.root / "retired")
     mark = msgspec.json.encode({"retired_ns": time.time_ns()})
     layout.files.replace(layout.root / "retired" / destination, mark, layout.mode)
 
@@ -99,29 +94,28 @@ def trim(stream: StreamDirectory, policy: Policy, *, own: bool) -> int:
 
 
 def _trim(stream: StreamDirectory, metadata: StreamMetadata, policy: Policy, *, own: bool) -> int:
-    cursors = stream.cursors()
-    required = [name for name in metadata.required if name not in retired_destinations(stream.layout)]
-    settled = min((_acknowledged(cursors.get(name)) for name in required), default=None)
-    segments = list_segments(stream.path)
+    layout, cursors = stream.layout, stream.cursors()
+    retired = retired_destinations(layout)
+    required = [name for name in metadata.required if name not in retired]
+    settled = min((_acknowledged(cursors.get(name)) for name in required), default=_EVERYTHING)
+    segments = list_segments(stream.path, layout.files)
     freed = 0
     for index, segment in enumerate(segments):
         following = segments[index + 1] if index + 1 < len(segments) else None
         if following is None and own:
             break
-        if settled is None and not metadata.required and policy.retention_s is None:
+        if following is not None and settled < following.first - 1:
             break
-        if settled is not None and following is not None and settled < following.first - 1:
+        if not _is_old_enough(layout, segment, policy, waited_for=bool(metadata.required)):
             break
-        if not policy.hurry and _age_s(segment.path) < (policy.retention_s or 0.0):
+        if following is None and settled < segment.first and layout.files.stat(segment.path).st_size > _SMALL_BYTES:
             break
-        line, finished = _examine(stream, segment, following, cursors, required)
-        if settled is not None and settled < line.last:
+        line = _examine(stream, segment, following, required, cursors)
+        if settled < line.last:
             break
-        if following is None and not finished:
-            break
-        freed += _remove(stream.layout, segment, line)
-    if not own and not list_segments(stream.path):
-        _remove_directory(stream)
+        freed += _remove(layout, segment, line)
+    if not own and not list_segments(stream.path, layout.files):
+        remove_stream_directory(layout, stream.path)
     return freed
 
 
@@ -129,45 +123,41 @@ def _acknowledged(cursor: Cursor | None) -> int:
     return cursor.acknowledged if cursor is not None else 0
 
 
-def _age_s(path: Path) -> float:
-    try:
-        return time.time() - path.stat().st_mtime
-    except FileNotFoundError:
-        return 0.0
+def _is_old_enough(layout: Layout, segment: Segment, policy: Policy, *, waited_for: bool) -> bool:
+    """Whether local retention has run out.  It alone counts where no destination was ever waited for."""
+    if waited_for and (policy.hurry or policy.retention_s is None):
+        return True
+    if policy.retention_s is None:
+        return False
+    return time.time() - layout.files.stat(segment.path).st_mtime >= policy.retention_s
 
 
 def _examine(
     stream: StreamDirectory,
     segment: Segment,
     following: Segment | None,
+    required: Sequence[str],
     cursors: dict[str, Cursor | None],
-    required: Iterable[str],
-) -> tuple[LedgerLine, bool]:
-    """What the ledger is to say of a segment, and whether it was read to its end."""
-    size = segment.path.stat().st_size
-    reader = StreamReader(stream.path, after=segment.first - 1, files=stream.layout.files, yielding=True)
-    count, first, last = 0, None, None
-    finished = False
+) -> LedgerLine:
+    """What the ledger is to say of a segment."""
+    files = stream.layout.files
+    size = files.stat(segment.path).st_size
+    stop = following.first if following is not None else _EVERYTHING
+    reader = StreamReader(stream.path, after=segment.first - 1, files=files, yielding=True)
+    inside: list[StoredRecord] = []
+    count, first = 0, None
     while True:
         records = reader.read(records_max=1000, bytes_max=1024 * 1024, final=True)
-        if not records:
-            finished = True
+        inside = [record for record in records if record.sequence < stop] or inside
+        count += sum(record.sequence < stop for record in records)
+        first = first or (inside[0] if inside else None)
+        if not records or records[-1].sequence >= stop:
             break
-        inside = [r for r in records if following is None or r.sequence < following.first]
-        count += len(inside)
-        if inside:
-            first = first or inside[0]
-            last = inside[-1]
-        if len(inside) < len(records):
-            finished = True
-            break
-    last_sequence = last.sequence if last is not None else segment.first - 1
-    unseen = {
-        name: last_sequence - max(_acknowledged(cursor), segment.first - 1)
-        for name, cursor in cursors.items()
-        if name not in required and _acknowledged(cursor) < last_sequence
-    }
-    line = LedgerLine(
+    last = inside[-1] if inside else None
+    last_sequence = stop - 1 if following is not None else last.sequence if last is not None else segment.first - 1
+    optional = {*stream.metadata.optional, *cursors}.difference(required)
+    seen = {name: max(_acknowledged(cursors.get(name)), segment.first - 1) for name in sorted(optional)}
+    return LedgerLine(
         removed_ns=time.time_ns(),
         stream_id=stream.stream_id,
         first=segment.first,
@@ -177,16 +167,14 @@ def _examine(
         first_previous_hash=_previous_hash(first),
         last_hash=last.sha256 if last is not None else "",
         why="delivered" if required else "retention",
-        unseen=unseen,
+        unseen={name: last_sequence - sequence for name, sequence in seen.items() if sequence < last_sequence},
         damage=[damage for damage in reader.damage if damage.segment == segment.path.name],
     )
-    return line, finished
 
 
 def _previous_hash(record: StoredRecord | None) -> str:
-    if record is None:
-        return ""
-    return str(untag(record.tagged["attributes"].get(sc.SEQUENCE_PREVIOUS_HASH)) or "")
+    place = place_of(record.canonical) if record is not None else None
+    return place.previous_hash if place is not None else ""
 
 
 def _remove(layout: Layout, segment: Segment, line: LedgerLine) -> int:
@@ -194,17 +182,6 @@ def _remove(layout: Layout, segment: Segment, line: LedgerLine) -> int:
     layout.files.append_durably(layout.ledger, msgspec.json.encode(line) + b"\n", layout.mode)
     layout.files.unlink(segment.path)
     return line.bytes
-
-
-def _remove_directory(stream: StreamDirectory) -> None:
-    """Nothing is left of a dead stream but its name: remove that, the lock last."""
-    files = stream.layout.files
-    for path in sorted((stream.path / "cursors").glob("*")) + sorted((stream.path / "cursors").glob(".*")):
-        files.unlink(path)
-    (stream.path / "cursors").rmdir()
-    for path in sorted(stream.path.iterdir(), key=lambda entry: entry.name == "lock"):
-        files.unlink(path)
-    stream.path.rmdir()
 
 
 def lock_directory(layout: Layout, destination: str) -> FileLock:

@@ -3,6 +3,9 @@
 The reader never writes.  It trusts a line only if its hash is right, follows the chain from record to record, and
 goes on behind damage.  Where one segment's last lines are repeated at the start of the next (the writer moved them
 after a failed sync), the later segment counts.
+
+A whole line that is out of place is believed only if what follows does not contradict it: else somebody could hide
+the rest of a segment by putting one line with a high number before it.
 """
 
 from __future__ import annotations
@@ -10,42 +13,36 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
-import msgspec
-
-from .. import semconv as sc
 from ..batch import StoredRecord
-from ..canonical import sequence_fragment, untag
+from .damage import DamageReport
 from .files import OS_FILES, Files
 from .line import Damage, Line, scan
+from .place import Place, place_of
+from .removed import count_removed
 from .segment import Segment, list_segments
+
+__all__ = ["DamageReport", "StreamReader"]
 
 CHUNK_BYTES: Final = 1024 * 1024
 _YIELD_EVERY: Final = 16
 _NEVER: Final = 2**63
 
 
-class DamageReport(msgspec.Struct, frozen=True):
-    """What a reader found damaged in a stream.
+class _Piece(NamedTuple):
+    """A piece of a segment.
 
     Attributes:
-        kind: ``"hole"`` – records are missing; ``"torn-tail"`` – the last bytes are no whole line; ``"newline"`` – only
-            a line's newline was damaged, the record is whole; ``"chain"`` – a whole record does not follow its
-            predecessor; ``"foreign"`` – a whole line that does not belong here; ``"noise"`` – bytes between two
-            records, nothing missing.
-        segment: file name.
-        start, stop: offsets in that file, in bytes.
-        sequence: the first sequence number concerned.
-        count: how many records are missing.
+        data: its bytes, from ``start`` on.
+        complete: whether they reach the end of what may be read.
+        final: nothing will be written behind it.
     """
 
-    kind: str
-    segment: str
+    data: bytes
     start: int
-    stop: int
-    sequence: int
-    count: int = 0
+    complete: bool
+    final: bool
 
 
 class StreamReader:
@@ -53,30 +50,33 @@ class StreamReader:
 
     Args:
         directory: the stream's directory; its name is the stream id.
-        after: read what comes after this sequence number.
+        after: read what comes after this sequence number; damage before it is not reported.
         yielding: let other threads run every few records (a shipper beside an application).
+
+    Attributes:
+        damage: what was found damaged.
+        removed: how many records are not there because they were removed, as the ledger says.
     """
 
-    def __init__(
-        self, directory: Path, *, after: int = 0, files: Files = OS_FILES, yielding: bool = False
-    ) -> None:
+    def __init__(self, directory: Path, *, after: int = 0, files: Files = OS_FILES, yielding: bool = False) -> None:
         self.directory = directory
         self.stream_id = directory.name
         self.damage: list[DamageReport] = []
+        self.removed = 0
         self._files = files
         self._yielding = yielding
         self._after = after
         self._segment: Segment | None = None
         self._offset = 0
-        self._next = 0
+        self._next = after + 1
         self._previous_hash = ""
-        self._hurt: list[Damage] = []
+        self._hurt: Damage | None = None
         self._moved_from = _NEVER
 
     @property
     def last_sequence(self) -> int:
         """Sequence number of the last record that was found, wanted or not."""
-        return self._next - 1
+        return self._next - 1 if self._segment is not None else 0
 
     def read(
         self, *, records_max: int, bytes_max: int, final: bool, end: tuple[int, int] | None = None
@@ -100,11 +100,12 @@ class StreamReader:
                 break
             assert self._segment is not None  # noqa: S101 - for the type checker
             before = self._offset
-            following = self._following()
-            room = (records_max - len(found), bytes_max - size)
-            size += self._read_segment(found, room, final=final or following is not None, end=end, following=following)
+            following = self._following(self._segment)
+            self._moved_from = following.first if following is not None else _NEVER
+            limit = end[1] if end is not None and end[0] == self._segment.first else None
+            room = (records_max, bytes_max - size)
+            size += self._read_segment(self._segment, found, room, limit, final=final or following is not None)
             if self._offset == before:
-                following = following or self._following()
                 if following is None or (end is not None and self._segment.first >= end[0]):
                     if final:
                         self._finish()
@@ -115,148 +116,159 @@ class StreamReader:
     # -- segments ------------------------------------------------------------------------------------
 
     def _enter_first(self) -> bool:
-        segments = list_segments(self.directory)
+        segments = list_segments(self.directory, self._files)
         if not segments:
             return False
-        earlier = [segment for segment in segments if segment.first <= self._after + 1]
+        earlier = [segment for segment in segments if segment.first <= self._next]
         self._segment = earlier[-1] if earlier else segments[0]
-        self._offset = 0
-        self._next = self._segment.first
+        self._step_to(self._segment.first)
         return True
 
-    def _following(self) -> Segment | None:
-        assert self._segment is not None  # noqa: S101
-        for segment in list_segments(self.directory):
-            if segment.first > self._segment.first:
-                return segment
+    def _following(self, segment: Segment) -> Segment | None:
+        for other in list_segments(self.directory, self._files):
+            if other.first > segment.first:
+                return other
         return None
 
     def _leave(self, following: Segment) -> None:
-        """Go on to the next segment; what is missing in between is a hole."""
-        self._settle(following.first)
+        """Go on to the next segment."""
+        self._step_to(following.first)
         self._segment = following
         self._offset = 0
-        self._next = following.first
+
+    def _step_to(self, first: int) -> None:
+        """A segment begins with this record; what is missing before it was removed, or is a hole."""
+        missing = first - self._next
+        if missing < 0:  # its first records were moved there, and we have had some of them
+            self._after = max(self._after, self._next - 1)
+            self._previous_hash = ""
+        elif missing and self._hurt is None:
+            ledger = self.directory.parent.parent / "ledger.jsonl"
+            removed = count_removed(ledger, self.stream_id, self._next, first - 1)
+            self.removed += removed
+            self._next += removed  # whichever they are: only their number counts
+            if removed:
+                self._previous_hash = ""
+        self._settle(first)
+        self._next = first
 
     def _finish(self) -> None:
         """The end of a stream that nobody writes: what is left unexplained is a torn tail."""
-        assert self._segment is not None  # noqa: S101
-        for hurt in self._hurt:
-            self._report("torn-tail", hurt.start, hurt.stop, self._next)
-        self._hurt = []
+        if self._hurt is not None:
+            self._report("torn-tail", self._hurt, self._next)
+        self._hurt = None
 
     def _read_segment(
-        self,
-        found: list[StoredRecord],
-        room: tuple[int, int],
-        *,
-        final: bool,
-        end: tuple[int, int] | None,
-        following: Segment | None,
+        self, segment: Segment, found: list[StoredRecord], room: tuple[int, int], limit: int | None, *, final: bool
     ) -> int:
-        """Read on in the present segment; bytes of canonical form that were found."""
-        assert self._segment is not None  # noqa: S101
-        self._moved_from = following.first if following is not None else _NEVER
-        limit = end[1] if end is not None and end[0] == self._segment.first else None
-        data, complete = self._load(limit)
-        size = 0
-        count = 0
-        for item in scan(data, self._offset, final=final and complete):
+        """Read on in a segment; bytes of canonical form that were found."""
+        before, size, window = self._offset, 0, CHUNK_BYTES
+        while True:
+            piece, segment_size = self._load(segment, limit, window, final=final)
+            if self._next >= self._moved_from:
+                self._offset = max(self._offset, segment_size)  # what is left stands in the next segment too
+                return 0
+            size = self._read_piece(piece, found, room)
+            if self._offset > before or piece.complete:
+                return size
+            window *= 4  # a line that is longer, or damage
+
+    def _load(self, segment: Segment, limit: int | None, window: int, *, final: bool) -> tuple[_Piece, int]:
+        """Bytes from the present offset on, and the segment's size."""
+        try:
+            fd = self._files.open(segment.path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return _Piece(b"", self._offset, complete=True, final=True), 0
+        try:
+            size = self._files.fstat(fd).st_size
+            stop = size if limit is None else min(size, limit)
+            data = self._files.pread(fd, min(window, max(stop - self._offset, 0)), self._offset)
+        finally:
+            self._files.close(fd)
+        complete = not data or self._offset + len(data) >= stop
+        return _Piece(data, self._offset, complete, final and complete), size
+
+    def _read_piece(self, piece: _Piece, found: list[StoredRecord], room: tuple[int, int]) -> int:
+        size = count = 0
+        for item in scan(piece.data, piece.start, final=piece.final):
+            if self._next >= self._moved_from:
+                break
             if isinstance(item, Damage):
-                self._hurt.append(item)
+                self._hurt = Damage(self._hurt.start if self._hurt is not None else item.start, item.stop)
                 self._offset = item.stop
                 continue
-            if self._next >= self._moved_from and not self._hurt:
-                self._offset += len(data)
-                break
-            record = self._accept(item)
-            self._offset = item.stop
             count += 1
             if self._yielding and count % _YIELD_EVERY == 0:
                 time.sleep(0)
-            if record is None:
-                continue
-            found.append(record)
-            size += len(record.canonical)
-            if count >= room[0] or size >= room[1]:
+            sequence = self._judge(item, piece)
+            if sequence is None:
                 break
+            self._offset = item.stop
+            if sequence > self._after:
+                found.append(StoredRecord(sequence, item.sha256, item.canonical))
+                size += len(item.canonical)
+                if len(found) >= room[0] or size >= room[1]:
+                    break
         return size
-
-    def _load(self, limit: int | None) -> tuple[bytes, bool]:
-        """Bytes from the present offset on, and whether they reach the file's end.  Grows until a line fits."""
-        assert self._segment is not None  # noqa: S101
-        try:
-            fd = self._files.open(self._segment.path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return b"", True
-        try:
-            size = self._files.fstat(fd).st_size if limit is None else limit
-            wanted = CHUNK_BYTES
-            while True:
-                data = self._files.pread(fd, min(wanted, max(size - self._offset, 0)), self._offset)
-                complete = self._offset + len(data) >= size or not data
-                if complete or data.find(b"\n") >= 0:
-                    return data, complete
-                wanted *= 4
-        finally:
-            self._files.close(fd)
 
     # -- records --------------------------------------------------------------------------------------
 
-    def _accept(self, line: Line) -> StoredRecord | None:
-        """Place a whole line in the chain; ``None`` where it was read before or does not belong here."""
-        if sequence_fragment(self._next, self._previous_hash, self.stream_id) in line.canonical:
-            sequence = self._next
-        else:
-            placed = self._place(line)
-            if placed is None:
-                return None
-            sequence = placed
-        if self._hurt:
-            self._settle(sequence)
-        if not line.newline:
-            self._report("newline", line.stop - 1, line.stop, sequence)
-        self._next = sequence + 1
-        self._previous_hash = line.sha256
-        if sequence <= self._after:
-            return None
-        return StoredRecord(sequence, line.sha256, line.canonical)
+    def _judge(self, line: Line, piece: _Piece) -> int | None:
+        """Place a whole line in the chain.
 
-    def _place(self, line: Line) -> int | None:
-        """The slow way: parse, and say what does not fit."""
-        record = StoredRecord(0, line.sha256, line.canonical)
-        try:
-            attributes = record.tagged.get("attributes", {})
-            sequence = int(untag(attributes[sc.SEQUENCE_NUMBER]))
-            stream_id = untag(attributes[sc.SEQUENCE_STREAM_ID])
-            previous = untag(attributes.get(sc.SEQUENCE_PREVIOUS_HASH))
-        except (KeyError, TypeError, ValueError, msgspec.MsgspecError):
-            self._report("foreign", line.start, line.stop, self._next)
-            return None
-        if sequence >= self._moved_from:
-            return None
-        if stream_id != self.stream_id or sequence < self._next:
-            self._report("foreign", line.start, line.stop, self._next)
-            return None
-        if sequence > self._next and not self._hurt:
-            self._hurt.append(Damage(line.start, line.start))
-        if sequence == self._next and self._previous_hash and previous != self._previous_hash:
-            self._report("chain", line.start, line.stop, sequence)
-        return sequence
+        Returns:
+            Its sequence number; 0 where it was read before or does not belong here; ``None`` where that cannot be said
+            before more is written.
+        """
+        place = place_of(line.canonical)
+        if place is None or place.stream_id != self.stream_id or place.sequence < self._next:
+            return self._refuse(line)
+        if place.sequence >= self._moved_from:
+            return 0
+        follows = not self._previous_hash or place.previous_hash == self._previous_hash
+        if place.sequence > self._next or not follows:
+            then = self._next_place(line, piece)
+            if then is None and not piece.final:
+                return None
+            if then is not None and self._next <= then.sequence <= place.sequence:
+                return self._refuse(line)
+        self._settle(place.sequence)
+        if not follows and self._previous_hash:
+            self._report("chain", Damage(line.start, line.stop), place.sequence)
+        if not line.newline:
+            self._report("newline", Damage(line.stop - 1, line.stop), place.sequence)
+        self._next = place.sequence + 1
+        self._previous_hash = line.sha256
+        return place.sequence
+
+    def _refuse(self, line: Line) -> int:
+        self._report("foreign", Damage(line.start, line.stop), self._next)
+        return 0
+
+    def _next_place(self, line: Line, piece: _Piece) -> Place | None:
+        """The place of the next whole line of this stream behind a line."""
+        for item in scan(piece.data[line.stop - piece.start :], line.stop, final=piece.final):
+            if isinstance(item, Line):
+                place = place_of(item.canonical)
+                if place is not None and place.stream_id == self.stream_id:
+                    return place
+        return None
 
     def _settle(self, sequence: int) -> None:
         """The record after the damage is known: so is how many are missing."""
-        missing = max(sequence - self._next, 0)
-        if missing:
+        missing = sequence - self._next
+        if missing > 0:
+            hurt = self._hurt or Damage(self._offset, self._offset)
+            first = max(self._next, self._after + 1)
+            if first < sequence:
+                self._report("hole", hurt, first, sequence - first)
             self._previous_hash = ""
-            if not self._hurt:
-                self._hurt = [Damage(self._offset, self._offset)]
-        for hurt in self._hurt:
-            self._report("hole" if missing else "noise", hurt.start, hurt.stop, self._next, missing)
-            self._next += missing
-            missing = 0
-        self._hurt = []
+            self._next = sequence
+        elif self._hurt is not None:
+            self._report("noise", self._hurt, self._next)
+        self._hurt = None
 
-    def _report(self, kind: str, start: int, stop: int, sequence: int, count: int = 0) -> None:
-        assert self._segment is not None  # noqa: S101
-        self.damage.append(DamageReport(kind, self._segment.path.name, start, stop, sequence, count))
+    def _report(self, kind: str, hurt: Damage, sequence: int, count: int = 0) -> None:
+        if sequence > self._after or kind == "torn-tail":
+            assert self._segment is not None  # noqa: S101 - for the type checker
+            self.damage.append(DamageReport(kind, self._segment.path.name, hurt.start, hurt.stop, sequence, count))

@@ -72,7 +72,7 @@ class StreamWriter:
         self._left = False
         self._broken: OSError | None = None
         self._in_doubt: list[range] = []
-        self._state = StreamState(layout, metadata, lock)
+        self._state = self.state = StreamState(layout, metadata, lock)
         self.pid = self._state.pid
         self.notes = self._state.notes
         """What went wrong and was mended; the journal logs it."""
@@ -147,13 +147,13 @@ class StreamWriter:
             segment = state.segment
         try:
             line, digest = state.line_of(entry, state.sequence + 1, state.previous_hash)
+            size = len(line)
             state.pending = entry
-            state.dirty = True
-            entry.begun = True
+            state.dirty = entry.begun = True
             done = self._write(segment.fd, line)
-            if done != len(line):
+            if done != size:
                 self._files.write_all(segment.fd, line[done:])
-            state.advance(entry, digest, len(line))
+            state.advance(entry, digest, size)
             state.dirty = False
         except BaseException as error:
             if state.dirty:
@@ -276,29 +276,30 @@ class StreamWriter:
                 self._do_what_was_left()
 
     def _sync(self) -> int | None:
-        """One attempt; ``None`` where the descriptor was not ours in between."""
+        """One attempt; ``None`` where the descriptor turned out not to be ours."""
         state = self._state
         with self._lock:
-            if self._broken is None and state.synced_sequence == state.sequence:
-                return state.sequence
-            if state.segment.fd < 0 or state.lost:
+            segment, sequence = state.segment, state.sequence
+            if self._broken is None and state.synced_sequence == sequence:
+                return sequence
+            if segment.fd < 0 or state.lost:
                 raise JournalClosedError("the stream has ended", journaled=None)
-            if self._broken is None:
-                state.check()
-            segment, sequence, end = state.segment, state.sequence, state.segment.end
+            end = segment.end
         with self._sync_lock:
             if self._broken is None and segment is state.segment:
                 try:
                     self._files.fdatasync(segment.fd)
                 except OSError as error:
-                    if segment is state.segment:  # else a nested call has left it
+                    if segment is state.segment and segment.is_ours():
                         self._broken = error
         with self._lock:
             if self._broken is not None:
                 self._rescue()
-            elif segment is state.segment and segment.is_ours():
-                state.synced_sequence = max(state.synced_sequence, sequence)
-                segment.synced_end = max(segment.synced_end, end)
+            else:
+                state.check()  # only now is it known that the right file was synced
+                if segment is state.segment:
+                    state.synced_sequence = max(state.synced_sequence, sequence)
+                    segment.synced_end = max(segment.synced_end, end)
             return state.synced_sequence if state.synced_sequence >= sequence else None
 
     def _roll(self) -> None:

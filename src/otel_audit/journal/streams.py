@@ -89,19 +89,33 @@ def list_streams(layout: Layout) -> list[StreamDirectory]:
         return []
 
 
+def remove_stream_directory(layout: Layout, directory: Path) -> None:
+    """Remove the directory of a stream without segments, the lock last.
+
+    Raises:
+        OSError: it could not be removed, or not yet: somebody has made a file in it.
+    """
+    files = layout.files
+    cursors = directory / "cursors"
+    with contextlib.suppress(FileNotFoundError):
+        for name in files.listdir(cursors):
+            files.unlink(cursors / name)
+        files.rmdir(cursors)
+    for name in sorted(files.listdir(directory), key=lambda entry: entry == "lock"):
+        files.unlink(directory / name)
+    files.rmdir(directory)
+
+
 def usage_bytes(root: Path) -> int:
     """Bytes of everything in the journal, dead letters included."""
     total = 0
     pending = [str(root)]
     while pending:
-        try:
-            with os.scandir(pending.pop()) as entries:
-                for entry in entries:
-                    with contextlib.suppress(FileNotFoundError):
-                        if entry.is_dir(follow_symlinks=False):
-                            pending.append(entry.path)
-                        else:
-                            total += entry.stat(follow_symlinks=False).st_size
-        except (FileNotFoundError, NotADirectoryError):
-            continue
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(pending.pop()) as entries:
+            for entry in entries:
+                with contextlib.suppress(FileNotFoundError):
+                    if entry.is_dir(follow_symlinks=False):
+                        pending.append(entry.path)
+                    else:
+                        total += entry.stat(follow_symlinks=False).st_size
     return total

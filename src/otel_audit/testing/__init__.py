@@ -6,11 +6,15 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from .files import FaultyFiles
     from .receiver import ReceivedRecord, ReceivedRequest, Reply, ScriptedReceiver
 
-__all__ = ["ReceivedRecord", "ReceivedRequest", "Reply", "ScriptedReceiver"]
+__all__ = ["FaultyFiles", "ReceivedRecord", "ReceivedRequest", "Reply", "ScriptedReceiver"]
 
-_HOMES: Final = dict.fromkeys(("ReceivedRecord", "ReceivedRequest", "Reply", "ScriptedReceiver"), "receiver")
+_HOMES: Final = {
+    "FaultyFiles": "files",
+    **dict.fromkeys(("ReceivedRecord", "ReceivedRequest", "Reply", "ScriptedReceiver"), "receiver"),
+}
 
 
 def __getattr__(name: str) -> Any:

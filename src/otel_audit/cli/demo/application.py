@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
-from .receivers import DemoError, kill, start, tail_of, whole_lines
+from .processes import DemoError, Processes, tail_of, whole_lines
 
 STOP_TIMEOUT_S = 15.0
 
@@ -16,19 +15,19 @@ class Application:
     """Several billing processes with one journal.
 
     Args:
+        processes: starts them.
         directory: for their notes and logs.
         journal: the journal that they share.
         endpoint: where they deliver to.
-        env: their environment.
     """
 
-    def __init__(self, directory: Path, journal: Path, endpoint: str, env: Mapping[str, str]) -> None:
+    def __init__(self, processes: Processes, directory: Path, journal: Path, endpoint: str) -> None:
         self.started = 0
         self.killed = 0
+        self._all = processes
         self._directory = directory
         self._journal = journal
         self._endpoint = endpoint
-        self._env = env
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def run(self, *names: str) -> None:
@@ -39,15 +38,12 @@ class Application:
             arguments = [str(self._journal), self._endpoint, f"{stem}.notes", f"{stem}.app.log"]
             module = f"{__package__}.billing"
             command = [sys.executable, "-m", module, *arguments]
-            self._processes[name] = start(command, self._env, self._directory / f"{name}.log")
+            self._processes[name] = self._all.start(command, self._directory / f"{name}.log")
 
     def kill(self, *names: str) -> list[int]:
         """SIGKILL to these; their process ids."""
         processes = [self._processes.pop(name) for name in names]
-        for process in processes:
-            process.kill()
-        for process in processes:
-            kill(process)
+        self._all.kill(*processes)
         self.killed += len(processes)
         return [process.pid for process in processes]
 
@@ -64,20 +60,11 @@ class Application:
         for process in processes.values():
             process.terminate()
         for name, process in processes.items():
-            try:
-                code = process.wait(STOP_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                code = -1
+            code = self._all.wait(process, STOP_TIMEOUT_S)
             if code:
                 log = tail_of(self._directory / f"{name}.log")
                 raise DemoError(f"the process {name} did not end in order (code {code}); it says: {log}")
-            kill(self._processes.pop(name))
-
-    def close(self) -> None:
-        """Leave nothing running."""
-        for process in self._processes.values():
-            kill(process)
-        self._processes.clear()
+            del self._processes[name]
 
     def noted(self) -> dict[str, str]:
         """Record id → way, of every record whose call has returned."""

@@ -11,7 +11,9 @@ from typing import Any, Final
 
 from ... import semconv as sc
 from ...errors import ConfigurationError
-from .receivers import HOST, free_ports, kill, start, wait_until_it_answers
+from .agreed import HOST
+from .processes import Processes
+from .receivers import free_ports, wait_until_it_answers
 
 BINARY_VARIABLE: Final = "OTELCOL_BIN"
 NAMES: Final = ("otelcol-contrib", "otelcol")
@@ -67,21 +69,21 @@ class CollectorReceiver:
     """A Collector; what it has is read from the file that its file exporter writes.
 
     Args:
+        processes: starts it.
         binary: the Collector.
         directory: for its files.
-        env: its environment, without variables for it.
     """
 
-    def __init__(self, binary: Path, directory: Path, env: Mapping[str, str]) -> None:
+    def __init__(self, processes: Processes, binary: Path, directory: Path) -> None:
         grpc, http, audit, self._health, metrics = free_ports(5)
         self.name = f"Collector {binary}"
         self.endpoint = f"http://{HOST}:{http}/v1/logs"
+        self._processes = processes
         self._binary = binary
         self._log = directory / "collector.log"
         self._data = directory / "data"
         self._data.mkdir()
-        self._env = {
-            **env,
+        self._variables = {
             "OTELCOL_GRPC_ENDPOINT": f"{HOST}:{grpc}",
             "OTELCOL_HTTP_ENDPOINT": f"{HOST}:{http}",
             "OTELCOL_AUDIT_ENDPOINT": f"{HOST}:{audit}",
@@ -94,9 +96,9 @@ class CollectorReceiver:
 
     def _choose_config(self, directory: Path) -> Path:
         if _SHIPPED.is_file():
-            command = [str(self._binary), "validate", f"--config={_SHIPPED}"]
-            done = subprocess.run(command, env=self._env, capture_output=True, check=False, timeout=30)  # noqa: S603
-            if done.returncode == 0:
+            command = [self._binary, "validate", f"--config={_SHIPPED}"]
+            process = self._processes.start(command, self._log, variables=self._variables)
+            if self._processes.wait(process, 30) == 0:
                 return _SHIPPED
         small = directory / "config.yaml"
         small.write_text(_SMALL, encoding="utf-8")
@@ -104,12 +106,13 @@ class CollectorReceiver:
 
     def start(self) -> None:
         """Start it and wait for its health check."""
-        self._process = start([self._binary, f"--config={self._config}"], self._env, self._log)
+        command = [self._binary, f"--config={self._config}"]
+        self._process = self._processes.start(command, self._log, variables=self._variables)
         wait_until_it_answers(self._process, self._health, self._log)
 
     def kill(self) -> None:
         """SIGKILL."""
-        kill(self._process)
+        self._processes.kill(self._process)
 
     def set_unavailable(self, *, unavailable: bool) -> bool:
         """A Collector does not answer 503 because somebody asks it to."""

@@ -19,6 +19,7 @@ from ..locate import JsonOption
 from ..output import ATTENTION, FINE, console, row, table, write_json
 from .collector import BINARY_VARIABLE, NAMES, find_collector
 from .count import Accounts
+from .processes import Processes
 from .scenario import Outcome, Scenario
 
 
@@ -50,13 +51,14 @@ def demo(
     def tell(text: str) -> None:
         out.print(Text.assemble((f"{time.monotonic() - began:5.1f} s  ", "cyan"), text), soft_wrap=True)
 
-    for number in (signal.SIGTERM, signal.SIGHUP):  # as SIGINT does: what was started is ended, files are removed
-        signal.signal(number, signal.default_int_handler)
+    processes = Processes()
+    processes.end_on(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     with contextlib.ExitStack() as cleanup:
         directory = _empty(keep) if keep is not None else _temporary(cleanup)
         if collector is None:
             tell(f"no Collector is found ({BINARY_VARIABLE}, {', '.join(NAMES)}): the embedded receiver is used")
-        outcome = Scenario(directory, collector, tell).run()
+        cleanup.callback(processes.close)
+        outcome = Scenario(processes, directory, collector, tell).run()
     if json:
         write_json({**msgspec.to_builtins(outcome), "ok": outcome.accounts.good})
     else:

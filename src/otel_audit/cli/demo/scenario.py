@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -17,12 +15,13 @@ from .agreed import DESTINATION, RETENTION, UNWANTED
 from .application import Application
 from .collector import CollectorReceiver
 from .count import Accounts, take_accounts
-from .receivers import DemoError, EmbeddedReceiver, Receiver, quiet_environment, tail_of
+from .processes import DemoError, Processes, tail_of
+from .receivers import EmbeddedReceiver, Receiver
 
 NAMES: Final = ("billing-1", "billing-2", "billing-3", "billing-4")
 EACH: Final = 60
 """So many records each process has emitted before something happens to it."""
-SOON_S: Final = 15.0
+SOON_S: Final = 30.0
 SHIP_TIMEOUT_S: Final = 30.0
 
 
@@ -40,42 +39,42 @@ class Scenario:
     """The demonstration.
 
     Args:
+        processes: starts what has to run; the caller closes it.
         directory: for everything that it makes; empty.
         collector: the Collector to deliver to; ``None``: the embedded receiver.
         tell: called with one line for each step.
     """
 
-    def __init__(self, directory: Path, collector: Path | None, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self, processes: Processes, directory: Path, collector: Path | None, tell: Callable[[str], None]
+    ) -> None:
         self._tell = tell
-        self._env: Mapping[str, str] = quiet_environment()
+        self._processes = processes
         self._directory = directory
         self.journal = directory / "journal"
         self._receiver: Receiver = (
-            CollectorReceiver(collector, directory, self._env)
+            CollectorReceiver(processes, collector, directory)
             if collector is not None
-            else EmbeddedReceiver(directory, UNWANTED, self._env)
+            else EmbeddedReceiver(processes, directory, UNWANTED)
         )
-        self._application = Application(directory, self.journal, self._receiver.endpoint, self._env)
+        self._application = Application(processes, directory, self.journal, self._receiver.endpoint)
 
     def run(self) -> Outcome:
-        """Let it happen; nothing is left running, whatever comes in between.
+        """Let it happen.
 
         Raises:
             DemoError: something did not start, or ended by itself.
         """
         began = time.monotonic()
-        with contextlib.ExitStack() as cleanup:
-            cleanup.callback(self._receiver.kill)
-            cleanup.callback(self._application.close)
-            self._receiver.start()
-            self._tell(f"the {self._receiver.name} takes OTLP at {self._receiver.endpoint}")
-            self._begin()
-            self._kill_in_mid_stream()
-            self._let_the_receiver_fail()
-            self._restart_everything()
-            self._end()
-            self._ship_the_rest()
-            delivered = self._receiver.delivered()
+        self._receiver.start()
+        self._tell(f"the {self._receiver.name} takes OTLP at {self._receiver.endpoint}")
+        self._begin()
+        self._kill_in_mid_stream()
+        self._let_the_receiver_fail()
+        self._restart_everything()
+        self._end()
+        self._ship_the_rest()
+        delivered = self._receiver.delivered()
         accounts = take_accounts(Layout(self.journal), DESTINATION, self._application.noted(), delivered)
         return Outcome(
             receiver=self._receiver.name,
@@ -138,20 +137,16 @@ class Scenario:
             f'endpoint = "{self._receiver.endpoint}"\n',
             encoding="utf-8",
         )
-        module = f"{(__package__ or '').rpartition('.')[0]}"
+        program = (__package__ or "").rpartition(".")[0]
         command = [
-            sys.executable, "-m", module, "ship", "--once", "--json", "--timeout", f"{SHIP_TIMEOUT_S:g}",
+            sys.executable, "-m", program, "ship", "--once", "--json", "--timeout", f"{SHIP_TIMEOUT_S:g}",
             "--journal", str(self.journal), "--config", str(config),
         ]  # fmt: skip
-        log = self._directory / "ship.log"
-        with log.open("wb") as file:
-            done = subprocess.run(  # noqa: S603 - our own program
-                command, env=dict(self._env), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=file,
-                check=False, timeout=SHIP_TIMEOUT_S + 20,
-            )  # fmt: skip
-        if not done.stdout:
-            raise DemoError(f"otel-audit ship ended with code {done.returncode}; it says: {tail_of(log)}")
-        delivered = msgspec.json.decode(done.stdout)["destinations"][0]["delivered"]
+        said, log = self._directory / "ship.json", self._directory / "ship.log"
+        code = self._processes.wait(self._processes.start(command, said, errors=log), SHIP_TIMEOUT_S + 20)
+        if not said.read_bytes():
+            raise DemoError(f"otel-audit ship ended with code {code}; it says: {tail_of(log)}")
+        delivered = msgspec.json.decode(said.read_bytes())["destinations"][0]["delivered"]
         self._tell(f"otel-audit ship --once: {delivered:,} records that were left{self._so_far()}")
 
     def _kill_one(self, name: str) -> None:
