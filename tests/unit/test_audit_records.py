@@ -74,7 +74,6 @@ def test_the_fixture(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch)
         import logging
         import otel_audit.default
         from otel_audit.capture.stdlib import AuditHandler
-        pytest_plugins = ["otel_audit.testing.pytest_plugin"]
 
         def test_one(audit_records):
             logger = logging.getLogger("audit")

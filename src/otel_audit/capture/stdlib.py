@@ -32,7 +32,7 @@ from .kept import KEPT_MAX, Kept
 from .shapes import Shapes
 from .sink import LOGGER, OnError, Provider, Sink, report, warn, warn_of_filled
 
-AUDIT: Final = 60
+AUDIT: Final[int] = 60
 """A level above ``CRITICAL``: no ordinary threshold drops it.  See :func:`install_level`."""
 
 _INCLUDE: Final = ("process", "source", "thread")

@@ -12,6 +12,7 @@ are waited for with a time limit, then their holder leads.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
 from collections import deque
 from collections.abc import Callable
@@ -21,21 +22,22 @@ from ..errors import JournalSyncError
 from .threads import Wake, owned_lock
 
 PATIENCE_S: Final = 0.05
-COMPANY_SHARE: Final = 0.25
+COMPANY_SHARE: Final = 0.5
 """How long the first in the queue waits for company, as a share of the time that a sync takes."""
 COMPANY_S_MAX: Final = 0.002
 
 
 class _Ticket(Wake):
-    """One caller's place in the queue."""
+    """One caller's place in the queue; who is released wakes the next one, so that not all crowd at once."""
 
-    __slots__ = ("error", "left", "sequence")
+    __slots__ = ("error", "left", "next", "sequence")
 
     def __init__(self, sequence: int) -> None:
         super().__init__()
         self.sequence = sequence
         self.error: Exception | None = None
         self.left = False
+        self.next: _Ticket | None = None
 
 
 class GroupCommit:
@@ -82,6 +84,8 @@ class GroupCommit:
             self._queue.append(ticket)
             self._wait(ticket)
         finally:
+            if ticket.next is not None:
+                ticket.next.set()
             if not ticket.left:
                 with contextlib.suppress(ValueError):
                     self._queue.remove(ticket)
@@ -148,7 +152,7 @@ class GroupCommit:
 
     def _release(self, alone: int) -> None:
         """Let those go who are served; they and the ones who came meanwhile are expected the next time."""
-        covered, served = self._covered, alone
+        covered, served = self._covered, []
         for _ in range(len(self._queue)):
             try:
                 ticket = self._queue.popleft()
@@ -156,12 +160,16 @@ class GroupCommit:
                 break
             if ticket.sequence <= covered or ticket.error is not None:
                 ticket.left = True
-                ticket.set()
-                served += 1
+                served.append(ticket)
             else:
                 self._queue.append(ticket)
-        self._expected = served + len(self._queue)
+        self._expected = alone + len(served) + len(self._queue)
+        for ticket, following in itertools.pairwise(served):
+            ticket.next = following
+        if served:
+            served[0].set()
 
     def _wake_next(self) -> None:
-        with contextlib.suppress(IndexError):
-            self._queue[0].set()
+        if self._queue:
+            with contextlib.suppress(IndexError):
+                self._queue[0].set()

@@ -12,14 +12,15 @@ from __future__ import annotations
 
 import os
 import time
+from hashlib import sha256
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from ..batch import StoredRecord
 from .damage import DamageReport
 from .files import OS_FILES, Files
-from .line import Damage, Line, scan
-from .place import Place, place_of
+from .line import BRACE, HEAD, HEAD_LENGTH, Damage, Line, scan
+from .place import Place, claim_of, place_of
 from .removed import count_removed
 from .segment import Segment, list_segments
 
@@ -189,8 +190,11 @@ class StreamReader:
         return _Piece(data, self._offset, complete, final and complete), size
 
     def _read_piece(self, piece: _Piece, found: list[StoredRecord], room: tuple[int, int]) -> int:
-        size = count = 0
-        for item in scan(piece.data, piece.start, final=piece.final):
+        size = self._read_plain(piece, found, room) if self._hurt is None else 0
+        if len(found) >= room[0] or size >= room[1]:
+            return size
+        count = 0
+        for item in scan(piece.data[self._offset - piece.start :], self._offset, final=piece.final):
             if self._next >= self._moved_from:
                 break
             if isinstance(item, Damage):
@@ -209,6 +213,34 @@ class StreamReader:
                 size += len(item.canonical)
                 if len(found) >= room[0] or size >= room[1]:
                     break
+        return size
+
+    def _read_plain(self, piece: _Piece, found: list[StoredRecord], room: tuple[int, int]) -> int:
+        """Read whole lines that follow each other, up to the first that wants a closer look: :meth:`_judge` does that.
+
+        Nearly all lines are read here, so it is one loop without calls of our own: half the time of the other.
+        """
+        data, find, stream_id, after = piece.data, piece.data.find, self.stream_id, self._after
+        sequence, previous, at, size = self._next, self._previous_hash, 0, 0
+        while sequence < self._moved_from and (newline := find(b"\n", at + HEAD_LENGTH)) >= 0:
+            canonical = data[at + HEAD_LENGTH : newline - 1]
+            digest = sha256(canonical).hexdigest()
+            if data[at : at + HEAD_LENGTH] != HEAD % digest.encode() or data[newline - 1] != BRACE:
+                break
+            claim = claim_of(canonical)
+            if claim is None or claim.number.intValue != str(sequence) or claim.stream_id.stringValue != stream_id:
+                break
+            if previous and (claim.previous_hash is None or claim.previous_hash.stringValue != previous):
+                break
+            if sequence > after:
+                found.append(StoredRecord(sequence, digest, canonical))
+                size += len(canonical)
+            at, previous, sequence = newline + 1, digest, sequence + 1
+            if len(found) >= room[0] or size >= room[1]:
+                break
+            if self._yielding and sequence % _YIELD_EVERY == 0:
+                time.sleep(0)
+        self._next, self._previous_hash, self._offset = sequence, previous, piece.start + at
         return size
 
     # -- records --------------------------------------------------------------------------------------

@@ -1,4 +1,7 @@
-"""For tests of applications that audit, and for our own: receivers that answer by script.  Loaded on first use."""
+"""For tests of applications that audit, and for our own: a provider in memory, receivers that answer by script, faults.
+
+Loaded on first use.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from .files import FaultyFiles
+    from .memory import RecordingProvider
     from .receiver import ReceivedRecord, ReceivedRequest, Reply, ScriptedReceiver
 
-__all__ = ["FaultyFiles", "ReceivedRecord", "ReceivedRequest", "Reply", "ScriptedReceiver"]
+__all__ = ["FaultyFiles", "ReceivedRecord", "ReceivedRequest", "RecordingProvider", "Reply", "ScriptedReceiver"]
 
 _HOMES: Final = {
     "FaultyFiles": "files",
+    "RecordingProvider": "memory",
     **dict.fromkeys(("ReceivedRecord", "ReceivedRequest", "Reply", "ScriptedReceiver"), "receiver"),
 }
 

@@ -20,6 +20,6 @@ def audit_records(monkeypatch: pytest.MonkeyPatch) -> list[AuditRecord]:
     """
     memory = importlib.import_module("otel_audit.testing.memory")
     provider = memory.RecordingProvider()
-    monkeypatch.setattr("otel_audit.default._provider", provider)
+    monkeypatch.setattr(importlib.import_module("otel_audit.default"), "_provider", provider)
     records: list[AuditRecord] = provider.records
     return records
