@@ -228,6 +228,11 @@ def sequence_fragment(number: int, previous_hash: str, stream_id: str, end: bool
         stream_id: a UUID, or anything else that JSON writes without an escape.
         end: whether nothing may follow in the stream.
     """
+    if previous_hash and not end:
+        return (
+            f'"{sc.SEQUENCE_NUMBER}":{{"intValue":"{number}"}},"{sc.SEQUENCE_PREVIOUS_HASH}":{{"stringValue":'
+            f'"{previous_hash}"}},"{sc.SEQUENCE_STREAM_ID}":{{"stringValue":"{stream_id}"}}'
+        ).encode()
     last = f'"{sc.SEQUENCE_END}":{{"boolValue":true}},' if end else ""
     previous = f'"{sc.SEQUENCE_PREVIOUS_HASH}":{{"stringValue":"{previous_hash}"}},' if previous_hash else ""
     return (

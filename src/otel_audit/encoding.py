@@ -8,7 +8,7 @@ string with the values in their places: half the time of a template that is fill
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from json.encoder import encode_basestring as _quoted
 from operator import itemgetter
 from typing import Any, Final, TypeAlias
@@ -117,13 +117,17 @@ _OTHER: Final = ("", "{tagged_text(%s)}", "")
 _CONTAINERS: Final = (bytes, list, tuple, dict)
 
 
-def new_writer(names: Sequence[str], kinds: Sequence[type], body: type) -> Writer | None:
+def new_writer(
+    names: Sequence[str], kinds: Sequence[type], body: type, *, plain: Container[str] = ()
+) -> Writer | None:
     """The function for a shape; ``None`` where a name is reserved or a type is none of the profile's.
 
     Args:
         names: of the attributes, in canonical order.
         kinds: exact types of their values, in the same order; the function does not look at them again.
         body: exact type of the body; ``NoneType`` for none.
+        plain: names of attributes whose values are known to need no escape; ``event_name`` there says the same of
+            event name, span and trace id.
     """
     allowed = {*_TAGS, *_CONTAINERS}
     if not {*kinds, body} <= allowed or any(name.startswith(sc.RESERVED_PREFIXES) for name in names):
@@ -143,9 +147,10 @@ def new_writer(names: Sequence[str], kinds: Sequence[type], body: type) -> Write
         tail.add(',"body":', body, "body")
     tail.literal(',"event_name":"').value("{event}").literal('","observed_timestamp":"').value("{observed}").literal('"')
     tail.value("{span}").literal(',"timestamp":"').value("{timestamp}").literal('"').value("{trace}").literal("}")
-    typed = [*zip(variables, kinds, strict=True), ("body", body), ("event", str), ("span", str), ("trace", str)]
-    strings = [variable for variable, kind in typed if kind is str]
-    integers = [variable for variable, kind in typed if kind is int]
+    typed = [*zip(names, variables, kinds, strict=True), ("", "body", body)]
+    typed += [("event_name", member, str) for member in ("event", "span", "trace")]
+    strings = [variable for name, variable, kind in typed if kind is str and name not in plain]
+    integers = [variable for _, variable, kind in typed if kind is int]
     lines = [f"def write({', '.join([*variables, 'body, event, observed, timestamp, span, trace'])}):"]
     if integers:
         fits = " and ".join(f"{-(2**63)} <= {variable} < {2**63}" for variable in integers)

@@ -60,9 +60,9 @@ class AuditProvider:
         self.successor: AuditProvider | None = None
         """Who takes over after the shutdown, where a second ``configure()`` replaced this one."""
         self.takes_parts = settings.durability == "process" and not settings.processors
-        """Whether :meth:`emit_parts` may be used: nothing is to be added or waited for."""
+        """Whether a capture may :attr:`append` what it wrote down itself: nothing is to be added or waited for."""
         self.parts_bytes_max = settings.size_bytes_max - SEQUENCE_BYTES_MAX
-        """The largest head and tail for :meth:`emit_parts`, together, in bytes."""
+        """The largest head and tail of such an entry, together, in bytes."""
         self.now_ns: Callable[[], int] = settings.clock.time_ns if settings.clock is not None else time.time_ns
         """Nanoseconds since 1970, by the clock that was configured."""
         self._chosen = ChosenIds()
@@ -81,6 +81,9 @@ class AuditProvider:
             allow_network=settings.allow_network,
             retention_s=settings.retention_s,
         )
+        self.append: Callable[[Entry], object] = self.journal.append
+        """Journals an entry that a capture wrote down itself, as ``preparation.prepare`` would have; only where
+        ``takes_parts``.  What it raises is for :meth:`not_taken`."""
         self.shippers = [Shipper(self.journal, d, adopt=settings.adopt) for d in settings.destinations]
         self._durabilities = Durabilities(self.journal, [s for s in self.shippers if s.destination.required])
         self._durabilities.check(settings.durability)
@@ -176,27 +179,26 @@ class AuditProvider:
                 mark(error, journaled=True, receipt=receipt)
             raise
 
-    def emit_parts(self, head: bytes, tail: bytes, record_id: str, observed_ns: int) -> None:
-        """Journal a record that a capture wrote down itself; only where ``takes_parts``.
+    def not_taken(self, error: Exception, entry: Entry, record_id: str, observed_ns: int) -> None:
+        """What follows where :attr:`append` raised: the provider's successor takes the entry, or the error is raised.
 
         Args:
-            head: its canonical form up to the attributes of the chain, as ``preparation.prepare`` makes it.
-            tail: what follows them.
-            record_id: its id.
-            observed_ns: its observed time, nanoseconds since 1970, by ``now_ns``.
+            error: what it raised.
+            entry: what was to be appended.
+            record_id: the record's id.
+            observed_ns: its observed time, nanoseconds since 1970.
 
         Raises:
-            JournalError: as :meth:`emit_record`.
+            Exception: the error; as from :meth:`emit_record` it says whether the record is journaled.
         """
-        entry = Entry(head, tail)
-        try:
-            self.journal.append(entry)
-        except BaseException as error:
-            if isinstance(error, JournalClosedError) and self.successor is not None:
-                self.successor.emit_parts(head, tail, record_id, observed_ns)
-                return
-            _annotate(error, record_id, entry, self.journal, observed_ns)
-            raise
+        if isinstance(error, JournalClosedError) and self.successor is not None:
+            try:
+                self.successor.append(entry)
+            except Exception as second:  # noqa: BLE001 - the successor says what follows
+                self.successor.not_taken(second, entry, record_id, observed_ns)
+            return
+        _annotate(error, record_id, entry, self.journal, observed_ns)
+        raise error
 
     def reach(self, receipt: AuditReceipt, level: str, timeout_s: float | None = None) -> AuditReceipt:
         """Wait until a journaled record has a durability; see :meth:`Durabilities.reach`."""

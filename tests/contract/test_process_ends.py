@@ -134,7 +134,9 @@ def test_records_of_daemon_threads_are_kept(place: Place) -> None:
         """
         configure()
         def work():
-            while True: emit()
+            while True:
+                emit()
+                time.sleep(0.001)
         for n in range(3): threading.Thread(target=work, daemon=True).start()
         time.sleep(0.3)
         """

@@ -275,7 +275,8 @@ def _write_lane(names: Mapping[str, str], own: Sequence[str], sample: Mapping[st
         kinds[sc.SOURCE_TYPE] = str
     order = sorted(items)
     ascii_only = all(name.isascii() for name in order)  # then sorting by code point is sorting by UTF-16 code unit
-    write = new_writer(order, [kinds[name] for name in order], type(None)) if ascii_only else None
+    kept = [kinds[name] for name in order]
+    write = new_writer(order, kept, type(None), plain=_NO_ESCAPE) if ascii_only else None
     if write is None or not set(free.values()) <= _PLAIN:
         return None
     lines = [f"def lane({', '.join(['given', 'event', 'action', 'outcome', 'record_id', *_MEMBERS, *parameters])}):"]
@@ -285,6 +286,10 @@ def _write_lane(names: Mapping[str, str], own: Sequence[str], sample: Mapping[st
     return lane
 
 
+_NO_ESCAPE: Final = frozenset(
+    {sc.ACTION, sc.ACTOR_TYPE, sc.OUTCOME, sc.RECORD_ID, sc.SOURCE_TYPE, EVENT_NAME}
+)  # fmt: skip
+"""What has been looked at, or is ours."""
 _MEMBERS: Final = ("observed", "timestamp", "span", "trace")
 
 

@@ -13,6 +13,7 @@ from .. import default
 from .. import semconv as sc
 from ..durability import Durability
 from ..errors import AuditError, ConfigurationError, InvalidRecordError, NotConfiguredError
+from ..journal.stream import Entry
 from ..receipt import AuditReceipt
 from ..record import AuditRecord, new_record_id
 from ..settings import build_provider
@@ -48,18 +49,22 @@ class Provider(Protocol):
 
     @property
     def takes_parts(self) -> bool:
-        """Whether :meth:`emit_parts` may be used."""
+        """Whether ``append`` may be used."""
 
     @property
     def parts_bytes_max(self) -> int:
-        """The largest head and tail for :meth:`emit_parts`, together, in bytes."""
+        """The largest head and tail for ``append``, together, in bytes."""
 
     @property
     def now_ns(self) -> Callable[[], int]:
         """Gives nanoseconds since 1970."""
 
-    def emit_parts(self, head: bytes, tail: bytes, record_id: str, observed_ns: int) -> None:
-        """Journal a record that is written down already."""
+    @property
+    def append(self) -> Callable[[Entry], object]:
+        """Journals a record that is written down already."""
+
+    def not_taken(self, error: Exception, entry: Entry, record_id: str, observed_ns: int) -> None:
+        """What follows where ``append`` raised."""
 
     def emit_record(
         self,

@@ -20,10 +20,11 @@ from collections.abc import Iterable, Mapping
 from types import FrameType
 from typing import Any, Final
 
-from .. import context
+from .. import context, default
 from .. import semconv as sc
 from ..durability import Durability
 from ..errors import ConfigurationError, InvalidRecordError, JournalError
+from ..journal.stream import Entry
 from ..record import AuditRecord
 from ..rules import check_event_name
 from . import logrecord, once, reachability
@@ -145,6 +146,7 @@ class AuditHandler(logging.Handler):
         self._origins: dict[tuple[str, int], tuple[Any, ...]] = {}
         self._sink = Sink(provider, on_error=on_error, strict=strict, durability=durability, options=options)
         self._is_lane_open = not self._include and durability in (None, "process")
+        self._is_shared = provider is None and not options
         self._kept = Kept(self._sink.send)
         self._waiting = self._kept.records
         reachability.register(self)
@@ -178,7 +180,7 @@ class AuditHandler(logging.Handler):
         state = record.__dict__
         origin = self._origins.get((state["name"], state["levelno"]))
         message, created, thread = state["msg"], state["created"], state["thread"]
-        provider = self._sink.fixed or self._sink.find()
+        provider = default.current() if self._is_shared else self._sink.find()
         if (
             provider is None
             or origin is None
@@ -204,15 +206,14 @@ class AuditHandler(logging.Handler):
                 if not once.claim(record, provider):
                     provider.count("records.deduplicated")
                     return
+                entry = Entry(written[0], written[1])
                 try:
-                    provider.emit_parts(*written, observed_ns)
+                    provider.append(entry)
                 except Exception as error:  # noqa: BLE001 - whatever it is, on_error says what to do with it
-                    audit = self._read(record, message)[0]
-                    audit.attributes[sc.RECORD_ID] = written[2]
-                    self._refused(error, record, audit, provider)
+                    self._not_taken(error, record, entry, written[2], observed_ns, provider)
                 return
-        default = self._event_name or provider.settings.default_event_name
-        read = self._shapes.read(state, message, origin, default, facts)
+        default_name = self._event_name or provider.settings.default_event_name
+        read = self._shapes.read(state, message, origin, default_name, facts)
         if read is None:
             self._emit_with_care(record)
             return
@@ -292,6 +293,23 @@ class AuditHandler(logging.Handler):
             self._sink.count("records.filled")
             warn_of_filled(draft.filled, (record.pathname, record.lineno))
         return audit, draft.chosen_id
+
+    def _not_taken(
+        self,
+        error: Exception,
+        record: logging.LogRecord,
+        entry: Entry,
+        record_id: str,
+        observed_ns: int,
+        provider: Provider,
+    ) -> None:
+        """The journal did not take what was written down here."""
+        try:
+            provider.not_taken(error, entry, record_id, observed_ns)
+        except Exception as second:  # noqa: BLE001 - the same, and says whether the record is journaled
+            audit = self._read(record, sc.EVENT_DEFAULT)[0]
+            audit.attributes[sc.RECORD_ID] = record_id
+            self._refused(second, record, audit, provider)
 
     def _refused(self, error: Exception, record: logging.LogRecord, audit: AuditRecord, provider: Provider) -> None:
         """The provider did not take the record."""

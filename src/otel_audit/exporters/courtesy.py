@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import time
-from typing import Final
+from ..journal.courtesy import let_others_run
 
-let_others_run: Final = functools.partial(time.sleep, 0)
-"""Gives the interpreter to a thread that wants it."""
+__all__ = ["let_others_run"]

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-PAUSE_EVERY: Final = 16
+PAUSE_EVERY: Final = 8
 """After how many records a ``pause`` is called, where one is given.
 
 Encoding a large batch keeps the interpreter for tens of milliseconds; a thread that wants it between a write and

@@ -63,27 +63,37 @@ class Files:
         path.chmod(mode)
         return True
 
+    def open_into(self, held: list[int], path: Path, flags: int, mode: int = 0o600) -> int:
+        """Open a file and keep its descriptor in a list.
+
+        One step of the interpreter does both: whatever interrupts, no descriptor is left open that nobody knows.
+        """
+        held.extend(map(self.open, [path], [flags], [mode]))
+        return held[-1]
+
     def create(self, path: Path, mode: int) -> int:
         """Make a file with exactly this mode, whatever the umask, and open it for reading and appending.
 
         Raises:
             FileExistsError: it is there.
         """
-        fd = self.open(path, CREATE, mode)
+        held: list[int] = []
         try:
-            self.fchmod(fd, mode)
+            self.fchmod(self.open_into(held, path, CREATE, mode), mode)
+            return held[0]
         except BaseException:
-            self.close(fd)
+            for fd in held:
+                self.close(fd)
             raise
-        return fd
 
     def sync_directory(self, path: Path) -> None:
         """Make creations, renames and removals in a directory durable."""
-        fd = self.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        held: list[int] = []
         try:
-            self.fsync(fd)
+            self.fsync(self.open_into(held, path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
         finally:
-            self.close(fd)
+            for fd in held:
+                self.close(fd)
 
     def lock(self, fd: int) -> bool:
         """Take the exclusive lock of an open file without waiting; whether it was got."""

@@ -20,6 +20,7 @@ from ..errors import (
 )
 from .commit import GroupCommit
 from .control import stopped
+from .courtesy import expect_waiting
 from .creation import begin_stream, remove_unfinished
 from .layout import FileSystem, Layout, check_platform, file_system
 from .ledger import Policy, trim
@@ -282,6 +283,7 @@ class Journal:
         commit, writer = self._commit, self._writer
         if commit is None or writer is None or stream_id not in (None, writer.stream_id):
             raise JournalSyncError("journal: written, but its stream is gone: not known to be on disk", journaled=None)
+        expect_waiting()
         commit.wait(sequence)
         if writer.in_doubt(sequence):
             raise JournalSyncError("journal: written, but perhaps lost in a failed sync", journaled=None)

@@ -45,8 +45,9 @@ class FileLock:
         """
         if self.held:
             return True
-        fd = self._open()
+        held: list[int] = []
         try:
+            fd = self._open(held)
             if not self._files.lock(fd):
                 return False
             info = self._files.fstat(fd)
@@ -54,22 +55,23 @@ class FileLock:
                 return False
             identity = (info.st_dev, info.st_ino)
             pid = os.getpid()
-            self._identity, self._pid, self._fd, fd = identity, pid, fd, -1
+            self._identity, self._pid, self._fd = identity, pid, fd
+            held.clear()
             return True
         finally:
-            if fd >= 0:
+            for fd in held:
                 self._files.close(fd)
 
-    def _open(self) -> int:
+    def _open(self, held: list[int]) -> int:
         """Open the file; reading is enough for a lock, so that whoever may read a stream can see whether it lives."""
         while True:
             try:
-                return self._files.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+                return self._files.open_into(held, self.path, os.O_RDONLY | os.O_CLOEXEC)
             except FileNotFoundError:
                 if not self._create:
                     raise
             with contextlib.suppress(FileExistsError):
-                return self._files.create(self.path, self._mode)
+                self._files.close(self._files.create(self.path, self._mode))
 
     def _is_named(self, info: os.stat_result) -> bool:
         """Whether the path still names the file that was locked (it may have been removed in between)."""

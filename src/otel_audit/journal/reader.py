@@ -11,12 +11,12 @@ the rest of a segment by putting one line with a high number before it.
 from __future__ import annotations
 
 import os
-import time
 from hashlib import sha256
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from ..batch import StoredRecord
+from .courtesy import let_others_run
 from .damage import DamageReport
 from .files import OS_FILES, Files
 from .line import BRACE, HEAD, HEAD_LENGTH, Damage, Line, scan
@@ -27,7 +27,7 @@ from .segment import Segment, list_segments
 __all__ = ["DamageReport", "StreamReader"]
 
 CHUNK_BYTES: Final = 1024 * 1024
-_YIELD_EVERY: Final = 16
+_YIELD_EVERY: Final = 8
 _NEVER: Final = 2**63
 
 
@@ -203,7 +203,7 @@ class StreamReader:
                 continue
             count += 1
             if self._yielding and count % _YIELD_EVERY == 0:
-                time.sleep(0)
+                let_others_run()
             sequence = self._judge(item, piece)
             if sequence is None:
                 break
@@ -239,7 +239,7 @@ class StreamReader:
             if len(found) >= room[0] or size >= room[1]:
                 break
             if self._yielding and sequence % _YIELD_EVERY == 0:
-                time.sleep(0)
+                let_others_run()
         self._next, self._previous_hash, self._offset = sequence, previous, piece.start + at
         return size
 

@@ -90,22 +90,26 @@ class OpenSegment:
             FileNotFoundError: it was removed.
             OSError: it cannot be opened.
         """
-        fd = self._files.open(self.path, READ_AND_APPEND)
+        held: list[int] = []
         try:
+            fd = self._files.open_into(held, self.path, READ_AND_APPEND)
             again = OpenSegment(self._files, self.path, self.first, fd, self.end)
+            again.synced_end = self.synced_end
         except BaseException:
-            self._files.close(fd)
+            for fd in held:
+                self._files.close(fd)
             raise
-        again.synced_end = self.synced_end
         return again
 
     def close(self) -> None:
         """Close the descriptor, if it is still ours."""
-        fd, ours = self.fd, self.is_ours()
-        self.fd = -1
-        if ours:
-            with contextlib.suppress(OSError):
+        if self.is_ours():
+            try:  # noqa: SIM105 - nothing may be called between forgetting the descriptor and closing it
+                fd, self.fd = self.fd, -1
                 self._files.close(fd)
+            except OSError:
+                pass
+        self.fd = -1
 
 
 def new_segment(layout: Layout, directory: Path, first: int) -> OpenSegment:

@@ -6,6 +6,8 @@ import os
 from collections import deque
 from typing import Final, NoReturn
 
+import msgspec
+
 from ..canonical import sequence_fragment
 from ..errors import JournalClosedError
 from .layout import Layout
@@ -18,7 +20,7 @@ RECENT_BYTES_MAX: Final = 256 * 1024
 """How many bytes may be written between two checks that the descriptor is still ours."""
 
 
-class Entry:
+class Entry(msgspec.Struct, gc=False, eq=False):
     """A record on its way into a stream.
 
     Attributes:
@@ -30,16 +32,13 @@ class Entry:
         begun: the write may have begun; while ``sequence`` is 0, whether it is there is not known.
     """
 
-    __slots__ = ("begun", "deferred", "end", "head", "sequence", "sha256", "tail")
-
-    def __init__(self, head: bytes, tail: bytes, *, end: bool = False) -> None:
-        self.head = head
-        self.tail = tail
-        self.end = end
-        self.sequence = 0
-        self.sha256 = ""
-        self.deferred = False
-        self.begun = False
+    head: bytes
+    tail: bytes
+    end: bool = False
+    sequence: int = 0
+    sha256: str = ""
+    deferred: bool = False
+    begun: bool = False
 
     @property
     def journaled(self) -> bool | None:

@@ -30,7 +30,7 @@ from ..errors import JournalClosedError, JournalError, JournalFullError, Journal
 from .layout import Layout
 from .locks import FileLock
 from .metadata import StreamMetadata
-from .segment import move_unsynced, new_segment
+from .segment import OpenSegment, move_unsynced, new_segment
 from .state import RECENT_BYTES_MAX, Entry, StreamState
 from .threads import owned_lock
 
@@ -72,6 +72,7 @@ class StreamWriter:
         self._left = False
         self._broken: OSError | None = None
         self._in_doubt: list[range] = []
+        self._left_behind: list[OpenSegment] = []
         self._state = self.state = StreamState(layout, metadata, lock)
         self.pid = self._state.pid
         self.notes = self._state.notes
@@ -324,9 +325,10 @@ class StreamWriter:
                 self._roll_at = segment.end + self._segment_bytes_max // 8 + 1
                 self.notes.append(f"a new segment could not be made: {error.strerror}; the old one is used for longer")
                 return
+            self._left_behind.append(segment)
             state.segment = new
             self._roll_at = self._segment_bytes_max
-            segment.close()
+            self._close_left_behind()
 
     def _rescue(self) -> None:
         """After a failed sync: move the unsynced lines to a new segment."""
@@ -347,11 +349,19 @@ class StreamWriter:
             self.notes.append(
                 f"a sync failed: {self._broken.strerror}; {count} records were moved to a new segment and synced"
             )
+            self._left_behind.append(old)
             state.segment = segment
             state.synced_sequence = state.sequence
             self._roll_at = self._segment_bytes_max
             self._broken = None
-            old.close()
+            self._close_left_behind()
+
+    def _close_left_behind(self) -> None:
+        """Close the segments that were left, those of interrupted calls too."""
+        while self._left_behind:
+            if self._left_behind[-1] is not self._state.segment:
+                self._left_behind[-1].close()
+            self._left_behind.pop()
 
     # -- the end ---------------------------------------------------------------------------------------
 
@@ -391,6 +401,7 @@ class StreamWriter:
                     self.notes.append(f"{len(self._deferred)} deferred records could not be written: they are lost")
                 self._closing = None
                 self._left = False
+                self._close_left_behind()
                 self._state.segment.close()
             self._state.owner_lock.release()
 

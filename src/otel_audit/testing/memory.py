@@ -16,6 +16,7 @@ from ..canonical import sequence_fragment
 from ..durability import Durability
 from ..errors import JournalClosedError
 from ..health import FlushResult, ProviderStatus
+from ..journal.stream import Entry
 from ..logger import AuditLogger
 from ..preparation import prepare
 from ..provider import ProviderSettings
@@ -103,9 +104,13 @@ class RecordingProvider:
         """:meth:`emit_record` for coroutines."""
         return self.emit_record(record, **options)
 
-    def emit_parts(self, head: bytes, tail: bytes, record_id: str, observed_ns: int) -> None:
+    def append(self, entry: Entry) -> None:
         """Not taken: records are wanted, to be looked at."""
         raise NotImplementedError
+
+    def not_taken(self, error: Exception, entry: Entry, record_id: str, observed_ns: int) -> None:
+        """Raise the error."""
+        raise error
 
     def count(self, name: str, n: int = 1) -> None:
         """Bump a counter that ``status`` shows."""

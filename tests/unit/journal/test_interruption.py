@@ -1,0 +1,301 @@
+"""Re-entrance and interruption: signal handlers, finalisers and Ctrl-C at any moment of an emit."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import gc
+import json
+import os
+import random
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from otel_audit import semconv as sc
+from otel_audit.journal.files import Files
+from otel_audit.provider import AuditLogger, AuditProvider
+from otel_audit.receipt import AuditReceipt
+from support.journal import audit, audit_all, make_provider
+
+
+class NoSync(Files):
+    """The real system calls, but for those that wait for a device."""
+
+    fsync = staticmethod(lambda _: None)
+    fdatasync = staticmethod(lambda _: None)
+
+
+FEW, MANY = 3_000, 100_000
+
+
+@contextlib.contextmanager
+def alarm(handler: Callable[..., None]) -> Iterator[None]:
+    """Handle SIGALRM, and leave no timer behind."""
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+@dataclass
+class Story:
+    """What emits said, by the name that the test gave to each record."""
+
+    returned: list[str] = field(default_factory=list)
+    said: dict[str, object] = field(default_factory=dict)
+
+    def emit(self, log: AuditLogger, name: str, delay_s: float, **arguments: object) -> None:
+        """Emit while a Ctrl-C is on its way."""
+        try:
+            signal.setitimer(signal.ITIMER_REAL, delay_s)
+            log.emit("user.login", actor="u-42", outcome="success", attributes={"name": name}, **arguments)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            self.returned.append(name)
+        except KeyboardInterrupt as error:
+            self.said[name] = getattr(error, "journaled", "nothing")
+
+    def warm_up(self, log: AuditLogger) -> None:
+        """What is done once per shape of record takes far longer than an emit: have it behind us."""
+        for n in range(50):
+            self.emit(log, f"warm-{n}", 0.0)
+
+    def check(self, root: Path) -> collections.Counter[object]:
+        """Compare with what is in the journal; how often what was said."""
+        audit_all(root)
+        there = collections.Counter(names_in(root))
+        assert set(there.values()) <= {1}, "no record is there twice"
+        for name in self.returned:
+            assert there[name] == 1, f"{name}: emit returned"
+        for name, said in self.said.items():
+            if isinstance(said, bool):
+                assert there[name] == int(said), f"{name}: journaled={said}"
+        assert set(there) <= {*self.returned, *self.said}
+        return collections.Counter(self.said.values())
+
+
+def names_in(root: Path) -> list[str]:
+    """The names of all records in a journal."""
+    found = []
+    for path in sorted(root.glob("streams/*/*.jsonl")):
+        for line in path.read_bytes().splitlines():
+            attributes = json.loads(line)["record"]["attributes"]
+            if sc.CONTROL not in attributes:
+                found.append(attributes["name"]["stringValue"])
+    return found
+
+
+@pytest.fixture
+def closing() -> Iterator[list[AuditProvider]]:
+    """Providers that are shut down in the end."""
+    providers: list[AuditProvider] = []
+    yield providers
+    for provider in providers:
+        provider.shutdown()
+
+
+how_many = pytest.mark.parametrize(
+    "count", [FEW, pytest.param(MANY, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])]
+)
+
+
+@how_many
+@pytest.mark.parametrize(
+    ("durability", "segment_bytes"), [("process", 1 << 24), ("process", 15_000), ("disk", 1 << 24), ("disk", 15_000)]
+)
+def test_ctrl_c_at_any_moment_of_an_emit(
+    tmp_path: Path, count: int, durability: str, segment_bytes: int, record_property: Callable[[str, object], None]
+):
+    """No hang, no gap, no fork of the chain; what returned is there, and what ``.journaled`` says is true."""
+    provider = make_provider(tmp_path, NoSync(), segment_bytes=segment_bytes)
+    log = provider.get_audit_logger()
+    story = Story()
+    story.warm_up(log)
+    dice = random.Random(segment_bytes + len(durability))
+    tries = 0
+    before = len(os.listdir("/proc/self/fd"))
+    with alarm(interrupt):
+        while len(story.said) < count:
+            tries += 1
+            story.emit(log, f"n-{tries}", dice.uniform(1e-6, 90e-6), durability=durability)
+    left_open = len(os.listdir("/proc/self/fd")) - before
+    provider.shutdown()
+    said = story.check(tmp_path / "journal")
+    for key, value in said.items():
+        record_property(f"journaled={key}", value)
+    assert said[True] > count // 100
+    assert said[False] > count // 100
+    assert said[None] <= count // 20, "that it is not known stays rare"
+    assert left_open <= 5 + count // 500
+    (directory,) = (tmp_path / "journal" / "streams").iterdir()
+    assert len(audit(directory).sequences) == len(names_in(tmp_path / "journal")) + 2
+
+
+def test_ctrl_c_while_the_stream_is_made(tmp_path: Path):
+    """The first emit can be interrupted at any moment; the next one makes a stream and goes on."""
+    story = Story()
+    dice = random.Random(7)
+    for number in range(150):
+        provider = make_provider(tmp_path, NoSync())
+        log = provider.get_audit_logger()
+        with alarm(interrupt):
+            story.emit(log, f"first-{number}", dice.uniform(1e-6, 1.5e-3))
+            story.emit(log, f"second-{number}", 0.0)
+        assert story.returned[-1] == f"second-{number}"
+        provider.shutdown()
+    said = story.check(tmp_path / "journal")
+    assert said.total() > 50
+    assert said[False] + said["nothing"] > 10
+
+
+def test_ctrl_c_in_one_thread_does_not_disturb_the_others(tmp_path: Path):
+    """While the main thread is interrupted again and again, others get their records to the disk."""
+    provider = make_provider(tmp_path, NoSync(), segment_bytes=20_000)
+    log = provider.get_audit_logger()
+    story = Story()
+    others: list[str] = []
+    stop = threading.Event()
+
+    def run(thread: int) -> None:
+        n = 0
+        while not stop.is_set():
+            name = f"other-{thread}-{n}"
+            log.emit("user.login", actor="u", outcome="success", attributes={"name": name}, durability="disk")
+            others.append(name)
+            n += 1
+
+    threads = [threading.Thread(target=run, args=(thread,)) for thread in range(4)]
+    for thread in threads:
+        thread.start()
+    story.warm_up(log)
+    dice = random.Random(11)
+    with alarm(interrupt):
+        for number in range(600):
+            story.emit(log, f"main-{number}", dice.uniform(1e-6, 1e-3), durability="disk")
+    stop.set()
+    for thread in threads:
+        thread.join(20)
+        assert not thread.is_alive()
+    provider.shutdown()
+    assert len(others) > 50
+    story.returned += others
+    said = story.check(tmp_path / "journal")
+    assert said.total() > 50
+
+
+def test_a_signal_handler_that_emits_ten_thousand_times_a_second(tmp_path: Path, closing: list[AuditProvider]):
+    """Handler and main thread share one chain; every receipt is true, deferred records are written too."""
+    provider = make_provider(tmp_path, NoSync(), segment_bytes=100_000)
+    closing.append(provider)
+    log = provider.get_audit_logger()
+    receipts: dict[str, list[AuditReceipt]] = {"main": [], "handler": []}
+
+    def emit(who: str) -> None:
+        name = f"{who}-{len(receipts[who])}"
+        receipts[who].append(log.emit("user.login", actor="u", outcome="success", attributes={"name": name}))
+
+    def handler(*_: object) -> None:
+        if len(receipts["handler"]) < 5000:
+            emit("handler")
+
+    with alarm(handler):
+        signal.setitimer(signal.ITIMER_REAL, 1e-4, 1e-4)
+        while len(receipts["handler"]) < 3000 or len(receipts["main"]) < 3000:
+            emit("main")
+    provider.journal.sync()
+    (directory,) = (tmp_path / "journal" / "streams").iterdir()
+    everything = receipts["main"] + receipts["handler"]
+    audited = audit(directory)
+    assert collections.Counter(audited.record_ids) == collections.Counter(r.record_id for r in everything)
+    assert any(receipt.deferred for receipt in receipts["handler"]), "some struck within an emit"
+    assert any(not receipt.deferred for receipt in receipts["handler"]), "some did not"
+    assert not any(receipt.deferred for receipt in receipts["main"])
+    place = {record_id: number for number, record_id in enumerate(audited.record_ids, start=2)}
+    for receipt in everything:
+        assert receipt.deferred or receipt.sequence == place[receipt.record_id]
+
+
+def test_a_finaliser_that_emits_during_an_emit(tmp_path: Path, closing: list[AuditProvider]):
+    """The collector of garbage may run a ``__del__`` that audits at any allocation; nothing hangs, nothing is lost."""
+    provider = make_provider(tmp_path, NoSync(), segment_bytes=50_000)
+    closing.append(provider)
+    log = provider.get_audit_logger()
+    receipts: list[AuditReceipt] = []
+
+    class Session:
+        def __init__(self) -> None:
+            self.me = self  # only the collector finds it
+
+        def __del__(self) -> None:
+            receipts.append(log.emit("session.end", actor="u", outcome="success"))
+
+    thresholds = gc.get_threshold()
+    made = 0
+    gc.set_threshold(3, 2, 2)
+    try:
+        while made < 1500 or not any(receipt.deferred for receipt in receipts):
+            Session()
+            made += 1
+            receipts.append(log.emit("user.login", actor="u", outcome="success"))
+            assert made < 20_000
+    finally:
+        gc.set_threshold(*thresholds)
+    gc.collect()
+    assert len(receipts) == 2 * made
+    provider.journal.sync()
+    (directory,) = (tmp_path / "journal" / "streams").iterdir()
+    assert sorted(audit(directory).record_ids) == sorted(receipt.record_id for receipt in receipts)
+
+
+def test_a_finaliser_that_emits_while_the_stream_is_made(tmp_path: Path, closing: list[AuditProvider]):
+    """What is emitted while the first emit makes the stream waits for it, and comes behind the first record."""
+    provider = make_provider(tmp_path)
+    closing.append(provider)
+    log = provider.get_audit_logger()
+    inner: list[AuditReceipt] = []
+    resource = provider.journal._resource
+
+    def nested() -> dict[str, object]:
+        if not inner:
+            inner.append(log.emit("session.end", actor="u", outcome="success"))
+        return resource()
+
+    provider.journal._resource = nested
+    outer = log.emit("user.login", actor="u", outcome="success")
+    assert inner[0].deferred
+    assert outer.sequence == 2
+    (directory,) = (tmp_path / "journal" / "streams").iterdir()
+    assert audit(directory).record_ids == [outer.record_id, inner[0].record_id]
+
+
+def test_shutting_down_in_a_signal_handler(tmp_path: Path):
+    """The usual SIGTERM handler: it may strike within an emit, and the stream is ended in order all the same."""
+    for number in range(40):
+        path = tmp_path / str(number)
+        provider = make_provider(path, NoSync())
+        log = provider.get_audit_logger()
+        receipts: list[AuditReceipt] = []
+
+        def terminate(*_: object, provider: AuditProvider = provider) -> None:
+            provider.shutdown(timeout_s=0.1)
+            raise SystemExit
+
+        with alarm(terminate), contextlib.suppress(SystemExit):
+            signal.setitimer(signal.ITIMER_REAL, 0.003 + number * 1e-5)
+            while True:
+                receipts.append(log.emit("user.login", actor="u", outcome="success"))
+        (directory,) = (path / "journal" / "streams").iterdir()
+        audited = audit(directory)
+        assert {receipt.record_id for receipt in receipts} <= set(audited.record_ids)
+        last = max(directory.glob("*.jsonl")).read_bytes().splitlines()[-1]
+        assert sc.SEQUENCE_END.encode() in last
