@@ -161,7 +161,9 @@ def run(options: Options) -> Report:
             report.rows.append(Row(label, None, "µs", note=missing[name], bar=BARS.get(name)))
             continue
         results = found[name]
-        note = f"{median(results, 'cpu_us'):.1f} µs CPU of its thread, {median(results, 'process_us'):.1f} of the process"
+        note = (
+            f"{median(results, 'cpu_us'):.1f} µs CPU of its thread, {median(results, 'process_us'):.1f} of the process"
+        )
         share = ratio(results, found[PEER], "us")
         report.rows.append(Row(label, median(results, "us"), "µs", spread(results, "us"), share, BARS.get(name), note))
     return report

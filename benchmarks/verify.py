@@ -12,7 +12,7 @@ from otel_audit.canonical import canonicalize
 from otel_audit.journal.reader import StreamReader
 
 from .harness import Bar, Figures, Options, Report, Row, interleave, median, spread
-from .workload import EVENT, EXTRAS, log_all, logger_with, provider, stream_of
+from .workload import EXTRAS, log_all, logger_with, provider, stream_of
 
 BATCH: Final = 4096
 

@@ -45,9 +45,7 @@ def logger_with(handler: logging.Handler, name: str = "bench.audit") -> logging.
 
 
 @contextlib.contextmanager
-def provider(
-    directory: str, name: str, *, files: Files = OS_FILES, **settings: Any
-) -> Iterator[AuditProvider]:
+def provider(directory: str, name: str, *, files: Files = OS_FILES, **settings: Any) -> Iterator[AuditProvider]:
     """A provider with a journal of its own below the directory."""
     path = Path(directory) / f"{name}-{uuid.uuid4().hex[:8]}"
     layout = Layout(path, files=files)

@@ -117,9 +117,7 @@ _OTHER: Final = ("", "{tagged_text(%s)}", "")
 _CONTAINERS: Final = (bytes, list, tuple, dict)
 
 
-def new_writer(
-    names: Sequence[str], kinds: Sequence[type], body: type, *, plain: Container[str] = ()
-) -> Writer | None:
+def new_writer(names: Sequence[str], kinds: Sequence[type], body: type, *, plain: Container[str] = ()) -> Writer | None:
     """The function for a shape; ``None`` where a name is reserved or a type is none of the profile's.
 
     Args:
@@ -145,7 +143,9 @@ def new_writer(
     tail.literal("}")
     if body is not type(None):
         tail.add(',"body":', body, "body")
-    tail.literal(',"event_name":"').value("{event}").literal('","observed_timestamp":"').value("{observed}").literal('"')
+    tail.literal(',"event_name":"').value("{event}").literal('","observed_timestamp":"').value("{observed}").literal(
+        '"'
+    )
     tail.value("{span}").literal(',"timestamp":"').value("{timestamp}").literal('"').value("{trace}").literal("}")
     typed = [*zip(names, variables, kinds, strict=True), ("", "body", body)]
     typed += [("event_name", member, str) for member in ("event", "span", "trace")]

@@ -55,9 +55,7 @@ class EmitError(AuditError):
         receipt: the receipt, where ``journaled`` is ``True`` and the sequence number is known.
     """
 
-    def __init__(
-        self, message: str, *, journaled: bool | None = False, receipt: AuditReceipt | None = None
-    ) -> None:
+    def __init__(self, message: str, *, journaled: bool | None = False, receipt: AuditReceipt | None = None) -> None:
         super().__init__(message)
         self.journaled = journaled
         self.receipt = receipt

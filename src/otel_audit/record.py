@@ -301,25 +301,11 @@ def flatten(
             if isinstance(key, str) and (key.startswith(sc.RESERVED_PREFIXES) or key == sc.CONTROL):
                 raise InvalidRecordError(f"attributes[{key!r}]", "is reserved: the journal and the signer write it")
         flat.update(attributes)
-    if actor is not None:
-        who = actor if isinstance(actor, Actor) else Actor(actor)
-        flat[sc.ACTOR_ID] = who.id
-        flat[sc.ACTOR_TYPE] = who.type
+    flat.update(_entities(actor, target, source))
     if action is not None:
         flat[sc.ACTION] = action
     if outcome is not None:
         flat.update(outcome_attributes(outcome))
-    if target is not None:
-        what = target if isinstance(target, Target) else Target(target)
-        flat[sc.TARGET_ID] = what.id
-        if what.type is not None:
-            flat[sc.TARGET_TYPE] = what.type
-        if what.name is not None:
-            flat[sc.TARGET_NAME] = what.name
-    if source is not None:
-        where = source if isinstance(source, Source) else Source(source)
-        flat[sc.SOURCE_ID] = where.id
-        flat[sc.SOURCE_TYPE] = where.type
     for field, key, value in (
         ("tenant", sc.TENANT, tenant),
         ("session", sc.SESSION_ID, session),
@@ -336,6 +322,21 @@ def flatten(
     if record_id is not None:
         flat[sc.RECORD_ID] = record_id
     return flat
+
+
+def _entities(actor: Actor | str | None, target: Target | str | None, source: Source | str | None) -> dict[str, str]:
+    """The attributes of those that are given."""
+    flat: dict[str, str | None] = {}
+    if actor is not None:
+        who = actor if isinstance(actor, Actor) else Actor(actor)
+        flat |= {sc.ACTOR_ID: who.id, sc.ACTOR_TYPE: who.type}
+    if target is not None:
+        what = target if isinstance(target, Target) else Target(target)
+        flat |= {sc.TARGET_ID: what.id, sc.TARGET_TYPE: what.type, sc.TARGET_NAME: what.name}
+    if source is not None:
+        where = source if isinstance(source, Source) else Source(source)
+        flat |= {sc.SOURCE_ID: where.id, sc.SOURCE_TYPE: where.type}
+    return {name: value for name, value in flat.items() if value is not None}
 
 
 def complete(record: AuditRecord) -> None:

@@ -104,7 +104,7 @@ class OpenSegment:
     def close(self) -> None:
         """Close the descriptor, if it is still ours."""
         if self.is_ours():
-            try:  # noqa: SIM105 - nothing may be called between forgetting the descriptor and closing it
+            try:
                 fd, self.fd = self.fd, -1
                 self._files.close(fd)
             except OSError:
