@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Callable, Container, Mapping, Sequence
 from json.encoder import encode_basestring as _quoted
 from operator import itemgetter
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -117,7 +117,30 @@ _OTHER: Final = ("", "{tagged_text(%s)}", "")
 _CONTAINERS: Final = (bytes, list, tuple, dict)
 
 
-def new_writer(names: Sequence[str], kinds: Sequence[type], body: type, *, plain: Container[str] = ()) -> Writer | None:
+class Source(NamedTuple):
+    """Where a writer's values come from, if not from its parameters.
+
+    Attributes:
+        parameters: names of the function's first parameters.
+        lines: source of the function's first lines, indented by one space; they may return ``None``.
+        values: for each attribute the variable (or, where it is ``plain``, the expression) that has its value then.
+        space: names that the lines use.
+    """
+
+    parameters: Sequence[str]
+    lines: Sequence[str]
+    values: Sequence[str]
+    space: Mapping[str, Any]
+
+
+def new_writer(
+    names: Sequence[str],
+    kinds: Sequence[type],
+    body: type,
+    *,
+    plain: Container[str] = (),
+    source: Source | None = None,
+) -> Writer | None:
     """The function for a shape; ``None`` where a name is reserved or a type is none of the profile's.
 
     Args:
@@ -126,18 +149,47 @@ def new_writer(names: Sequence[str], kinds: Sequence[type], body: type, *, plain
         body: exact type of the body; ``NoneType`` for none.
         plain: names of attributes whose values are known to need no escape; ``event_name`` there says the same of
             event name, span and trace id.
+        source: where the values come from; ``None``: they are the function's first parameters.
     """
     allowed = {*_TAGS, *_CONTAINERS}
     if not {*kinds, body} <= allowed or any(name.startswith(sc.RESERVED_PREFIXES) for name in names):
         return None
-    variables = [f"v{place}" for place in range(len(names))]
+    if source is None:
+        variables = [f"v{place}" for place in range(len(names))]
+        source = Source(variables, (), variables, {})
+    head, tail = _parts(names, kinds, source.values, body)
+    typed = [*zip(names, source.values, kinds, strict=True), ("", "body", body)]
+    typed += [("event_name", member, str) for member in ("event", "span", "trace")]
+    strings = [variable for name, variable, kind in typed if kind is str and name not in plain]
+    integers = [variable for _, variable, kind in typed if kind is int]
+    parameters = ", ".join([*source.parameters, "body", "event", "observed", "timestamp", "span", "trace"])
+    lines = [f"def write({parameters}):", *source.lines]
+    if integers:
+        fits = " and ".join(f"{-(2**63)} <= {variable} < {2**63}" for variable in integers)
+        lines.append(f" if not ({fits}): raise OutsideProfile('an integer beyond 64 bits')")
+    if strings:
+        # One look at all strings together: none needs an escape where JSON is as long as the text, in UTF-8.
+        together = "".join("{" + variable + "}" for variable in strings)
+        lines += [f" text = f'{together}'", " length = len(to_json(text)) - 2"]
+        lines.append(" if length != len(text) and length != len(text.encode()):")
+        lines += [f"  {variable} = quoted({variable})[1:-1]" for variable in strings]
+    lines.append(""" if trace: span, trace = f',"span_id":"{span}"', f',"trace_id":"{trace}"'""")
+    lines.append(f" return {head}.encode(), {tail}.encode()")
+    space = {**_SPACE, **source.space}
+    exec("\n".join(lines), space)  # noqa: S102 - no value enters the source, and names only as literals
+    write: Writer = space["write"]
+    return write
+
+
+def _parts(names: Sequence[str], kinds: Sequence[type], values: Sequence[str], body: type) -> tuple[str, str]:
+    """Source of the expressions for head and tail."""
     head, tail = _Text('{"attributes":{'), _Text("")
     part = head
-    for name, kind, variable in zip(names, kinds, variables, strict=True):
+    for name, kind, value in zip(names, kinds, values, strict=True):
         if part is head and name > sc.SEQUENCE_PREFIX:
             part = tail
         member = f"{_quoted(name)}:"
-        part.add(member if part is head else f",{member}", kind, variable)
+        part.add(member if part is head else f",{member}", kind, value)
         if part is head:
             part.literal(",")
     tail.literal("}")
@@ -147,25 +199,7 @@ def new_writer(names: Sequence[str], kinds: Sequence[type], body: type, *, plain
         '"'
     )
     tail.value("{span}").literal(',"timestamp":"').value("{timestamp}").literal('"').value("{trace}").literal("}")
-    typed = [*zip(names, variables, kinds, strict=True), ("", "body", body)]
-    typed += [("event_name", member, str) for member in ("event", "span", "trace")]
-    strings = [variable for name, variable, kind in typed if kind is str and name not in plain]
-    integers = [variable for _, variable, kind in typed if kind is int]
-    lines = [f"def write({', '.join([*variables, 'body, event, observed, timestamp, span, trace'])}):"]
-    if integers:
-        fits = " and ".join(f"{-(2**63)} <= {variable} < {2**63}" for variable in integers)
-        lines.append(f" if not ({fits}): raise OutsideProfile('an integer beyond 64 bits')")
-    # One look at all strings together: none needs an escape where JSON is as long as the text, in UTF-8.
-    together = "".join("{" + variable + "}" for variable in strings)
-    lines += [f" text = f'{together}'", " length = len(to_json(text)) - 2"]
-    lines.append(" if length != len(text) and length != len(text.encode()):")
-    lines += [f"  {variable} = quoted({variable})[1:-1]" for variable in strings]
-    lines.append(""" if trace: span, trace = f',"span_id":"{span}"', f',"trace_id":"{trace}"'""")
-    lines.append(f" return {head.source()}.encode(), {tail.source()}.encode()")
-    space = dict(_SPACE)
-    exec("\n".join(lines), space)  # noqa: S102 - no value enters the source, and names only as literals
-    write: Writer = space["write"]
-    return write
+    return head.source(), tail.source()
 
 
 _SPACE: Final[dict[str, Any]] = {

@@ -330,9 +330,10 @@ class AuditProvider:
         try:
             self.journal.close()
         finally:
-            result = self.flush(max(deadline - time.monotonic(), 0.0))
+            self.flush(max(deadline - time.monotonic(), 0.0))
             for shipper in self.shippers:
                 shipper.stop(max(deadline - time.monotonic(), 0.1))
+            result = FlushResult(tuple(self._reckoning.destinations()))
             self.journal.housekeep()
             self._off_loop.close()
         return result

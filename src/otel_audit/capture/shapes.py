@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from .. import semconv as sc
 from ..context import with_context
-from ..encoding import new_writer
+from ..encoding import Source, new_writer
 from ..record import new_record_id
 from ..rules import ID_LENGTH_MAX, is_action, is_event_name, name_facts
 from .fields import BODY, EVENT_NAME, FIELDS, address_type
@@ -185,7 +185,7 @@ class Shapes:
         if not action or not (outcome or plan.outcome) or timestamp > observed:
             return None
         record_id = new_record_id()
-        parts = lane(given, message, action, outcome, record_id, observed, timestamp, span, trace, *own)
+        parts = lane(given, action, outcome, record_id, *own, None, message, observed, timestamp, span, trace)
         return None if parts is None else (*parts, record_id)
 
     def _learn(self, keys: _Keys) -> _Plan | None:
@@ -266,31 +266,28 @@ def _write_lane(names: Mapping[str, str], own: Sequence[str], sample: Mapping[st
     """
     parameters = [f"own{number}" for number in range(len(own))]
     items = _items(names, own, parameters)
-    kinds: dict[str, type] = dict.fromkeys(items, str)
-    kinds |= {name: type(value) for name, value in zip(own, added, strict=True)}
     free = {name: type(sample[name]) for name in names if name not in FIELDS}
-    kinds |= free
+    kinds: dict[str, type] = dict.fromkeys(items, str) | free
+    kinds |= {name: type(value) for name, value in zip(own, added, strict=True)}
     if sc.SOURCE_ID in items:
         items[sc.SOURCE_TYPE] = f"address_type({items[sc.SOURCE_ID]})"
         kinds[sc.SOURCE_TYPE] = str
     order = sorted(items)
-    ascii_only = all(name.isascii() for name in order)  # then sorting by code point is sorting by UTF-16 code unit
-    kept = [kinds[name] for name in order]
-    write = new_writer(order, kept, type(None), plain=_NO_ESCAPE) if ascii_only else None
-    if write is None or not set(free.values()) <= _PLAIN:
-        return None
-    lines = [f"def lane({', '.join(['given', 'event', 'action', 'outcome', 'record_id', *_MEMBERS, *parameters])}):"]
-    lines += _look(names, free)
-    lines.append(f" return write({', '.join([*(items[name] for name in order), 'None', 'event', *_MEMBERS])})")
-    lane: _Lane = _compiled(lines, "lane", write=write, address_type=address_type)
-    return lane
+    if not all(name.isascii() for name in order) or not set(free.values()) <= _PLAIN:
+        return None  # sorting by code point is sorting by UTF-16 code unit only where all is ASCII
+    source = Source(
+        ["given", "action", "outcome", "record_id", *parameters],
+        _look(names, free),
+        [items[name] for name in order],
+        {**_BUILTINS, "address_type": address_type},
+    )
+    return new_writer(order, [kinds[name] for name in order], type(None), plain=_NO_ESCAPE, source=source)
 
 
 _NO_ESCAPE: Final = frozenset(
     {sc.ACTION, sc.ACTOR_TYPE, sc.OUTCOME, sc.RECORD_ID, sc.SOURCE_TYPE, EVENT_NAME}
 )  # fmt: skip
 """What has been looked at, or is ours."""
-_MEMBERS: Final = ("observed", "timestamp", "span", "trace")
 
 
 def _items(names: Mapping[str, str], own: Sequence[str], parameters: Sequence[str]) -> dict[str, str]:
@@ -335,8 +332,10 @@ def _look(names: Mapping[str, str], free: Mapping[str, type]) -> list[str]:
     return lines
 
 
-def _compiled(lines: Sequence[str], name: str, **more: Any) -> Any:
-    space: dict[str, Any] = {kind.__name__: kind for kind in _PLAIN}
-    space |= {"len": len, "outcomes": sc.OUTCOMES, "__builtins__": {}, **more}
+_BUILTINS: Final[dict[str, Any]] = {kind.__name__: kind for kind in _PLAIN} | {"len": len, "outcomes": sc.OUTCOMES}
+
+
+def _compiled(lines: Sequence[str], name: str) -> Any:
+    space: dict[str, Any] = {**_BUILTINS, "__builtins__": {}}
     exec("\n".join(lines), space)  # noqa: S102 - no value enters the source, and names only as literals
     return space[name]

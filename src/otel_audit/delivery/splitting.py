@@ -91,13 +91,12 @@ class Splitting:
         left = [record for record in records if record.sequence not in self.accepted]
         if not left:
             return
-        try:
-            self._try(left)
-        except RejectedExportError as error:
-            self._split(left[max(error.accepted, 0) :], error)
+        refusal = self._try(left)
+        if refusal is not None:
+            self._split(left[max(refusal.accepted, 0) :], refusal)
 
-    def _try(self, records: Sequence[StoredRecord]) -> None:
-        """Send records; note what was accepted."""
+    def _try(self, records: Sequence[StoredRecord]) -> RejectedExportError | None:
+        """Send records; note what was accepted, and give back the refusal, if it is one."""
         if self._requests >= REQUESTS_MAX and self.has_evidence:
             raise _Enough
         self._requests += 1
@@ -105,10 +104,13 @@ class Splitting:
             result = self._send(RecordBatch(self._batch.stream_id, self._batch.resource, records))
         except ExportError as error:
             self._accept(records[: max(error.accepted, 0)])
+            if isinstance(error, RejectedExportError):
+                return error
             raise
         self._accept(records)
         if result is not None:
             self.response_ids.update(result.response_ids)
+        return None
 
     def _split(self, records: Sequence[StoredRecord], error: RejectedExportError) -> None:
         """Deliver the halves of what was refused together; note what was refused alone."""
@@ -132,14 +134,12 @@ class Splitting:
         Raises:
             RefusedBatchError: none is.
         """
+        refusals = []
         for index in indexes:
-            try:
-                self._try(self._batch.records[index : index + 1])
-            except RejectedExportError as error:
-                refusal = error
+            refusals.append(self._try(self._batch.records[index : index + 1]))
             if self.has_evidence:
                 return
-        raise _refuses_everything(refusal)
+        raise _refuses_everything(next(refusal for refusal in refusals if refusal is not None))
 
     def _accept(self, records: Sequence[StoredRecord]) -> None:
         self.accepted.update([record.sequence for record in records])

@@ -46,7 +46,7 @@ class Damage(NamedTuple):
 def make_line(canonical: bytes) -> tuple[bytes, str]:
     """The line of a canonical form, and its SHA-256 in lower-case hex."""
     digest = sha256(canonical).hexdigest()
-    return b'{"sha256":"%b","record":%b}\n' % (digest.encode(), canonical), digest
+    return b"".join((MARKER, digest.encode(), MIDDLE, canonical, END)), digest
 
 
 def scan(data: bytes, base: int = 0, *, final: bool) -> Iterator[Line | Damage]:

@@ -89,7 +89,7 @@ class StreamState:
     def line_of(self, entry: Entry, sequence: int, previous_hash: str) -> tuple[bytes, str]:
         """A record's line in this place, and its hash."""
         fragment = sequence_fragment(sequence, previous_hash, self.stream_id, entry.end)
-        return make_line(entry.head + fragment + entry.tail)
+        return make_line(b"".join((entry.head, fragment, entry.tail)))
 
     def advance(self, entry: Entry, digest: str, size: int) -> None:
         """The line is in the file: say so in the state.
