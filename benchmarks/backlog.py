@@ -16,7 +16,7 @@ from .receiver import discard, free_port
 from .sink import Sink
 from .workload import EXTRAS, log_all, logger_with, provider
 
-MIB: Final = 1024 * 1024
+MB: Final = 1_000_000
 
 
 def _count(options: Options) -> int:
@@ -71,7 +71,7 @@ def outage(options: Options) -> Iterator[Figures]:
         for _ in range(count // len(EXTRAS)):
             log(EXTRAS)
         logged_s = time.perf_counter() - began
-        figures = {"logged_rate": count / logged_s, "logged_mib": (watch.stop() - before) / MIB}
+        figures = {"logged_rate": count / logged_s, "logged_mb": (watch.stop() - before) / MB}
         watch = _Watch()
         watch.start()
         with discard(port):
@@ -82,7 +82,7 @@ def outage(options: Options) -> Iterator[Figures]:
             drained = sink.acknowledged - first
             if not ours.flush(60.0):
                 raise RuntimeError("not everything was delivered")
-        figures["drained_mib"] = (watch.stop() - before) / MIB
+        figures["drained_mb"] = (watch.stop() - before) / MB
         if drained:
             figures |= {"rate": drained / drained_s, "cpu_us": cpu / drained * 1e6}
         yield figures
@@ -95,8 +95,8 @@ def run(options: Options) -> Report:
     report = Report("backlog", f"destination down, {count:,} records behind, then drained into a local receiver")
     memory = Bar(60, 60)
     logged = f"{figures['logged_rate']:,.0f} records/s were logged meanwhile"
-    report.rows.append(Row("memory, grown while it is down", figures["logged_mib"], "MiB", bar=memory, note=logged))
-    report.rows.append(Row("memory, grown while it drains", figures["drained_mib"], "MiB", bar=memory))
+    report.rows.append(Row("memory, grown while it is down", figures["logged_mb"], "MB", bar=memory, note=logged))
+    report.rows.append(Row("memory, grown while it drains", figures["drained_mb"], "MB", bar=memory))
     note = f"{figures['cpu_us']:.1f} µs CPU a record" if "cpu_us" in figures else "too few records for a rate"
     rate = Bar(20_000, 50_000, at_most=False)
     report.rows.append(Row("drained", figures.get("rate"), "records/s", bar=rate, note=note))

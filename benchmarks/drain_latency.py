@@ -85,7 +85,8 @@ def run(options: Options) -> Report:
     for name, label in (("real", "this disk"), ("fixed", "a sync of 0.2 ms")):
         results = found[name]
         report.rows.append(Row(f"idle, {label}", median(results, "idle_us"), "µs", spread(results, "idle_us"), 1.0))
-        note = f"median of the calls: {median(results, 'median_ratio'):.2f}; {median(results, 'samples'):.0f} calls a round"
+        calls = median(results, "samples")
+        note = f"medians: {median(results, 'median_ratio'):.2f} of idle; {calls:.0f} calls a round"
         row = Row(f"draining, {label}", median(results, "us"), "µs", spread(results, "us"), median(results, "ratio"))
         row.bar, row.note = Bar(2.0, 1.3, of="ratio"), note
         report.rows.append(row)

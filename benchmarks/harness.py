@@ -36,7 +36,7 @@ class Options:
     Attributes:
         directory: where journals and files are made; on a disk.
         rounds: how many rounds count; 0: as many as each question finds right.
-        quick: tiny sizes: to see that everything runs, not to read the figures.
+        quick: tiny sizes, and the warm-up counts: to see that everything runs, not to read the figures.
         full: the large sizes of the questions that have them.
         receiver: base URL of an OTLP/HTTP receiver, for the cases that send.
     """
@@ -55,7 +55,7 @@ class Options:
 
     def rounds_or(self, usual: int) -> int:
         """How many rounds count."""
-        return self.rounds or (1 if self.quick else usual)
+        return 1 if self.quick else self.rounds or usual
 
 
 # -- processes ----------------------------------------------------------------------------------------------
@@ -116,12 +116,12 @@ def interleave(cases: Mapping[str, Case], options: Options, rounds: int) -> tupl
         for worker in workers.values():
             worker.ask()
         for name, worker in workers.items():  # the warm-up: all at once, it does not count
-            worker.answer()
+            figures = worker.answer()
             if worker.unavailable:
                 missing[name] = worker.unavailable
             else:
-                found[name] = []
-        for _ in range(rounds):
+                found[name] = [figures] if options.quick else []
+        for _ in range(0 if options.quick else rounds):
             for name, results in found.items():
                 workers[name].ask()
                 results.append(workers[name].answer())

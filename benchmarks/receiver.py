@@ -42,7 +42,7 @@ service:
 
 
 def find_collector() -> str | None:
-    """``OTELCOL_BIN``, else ``otelcol-contrib`` or ``otelcol`` on ``PATH``, else what ``build.sh`` keeps in the cache."""
+    """``OTELCOL_BIN``, else ``otelcol-contrib`` or ``otelcol`` on ``PATH``, else what ``build.sh`` keeps."""
     for name in (os.environ.get("OTELCOL_BIN"), "otelcol-contrib", "otelcol"):
         found = shutil.which(name) if name else None
         if found:

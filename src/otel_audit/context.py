@@ -11,13 +11,17 @@ import inspect
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from types import TracebackType
-from typing import Any, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 from . import semconv as sc
 from .record import Actor, Source, Target, flatten
+
+FORK_PATIENCE_S: Final = 1.0
+"""How long a fork waits at most for an import by a thread of ours."""
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -180,10 +184,28 @@ def in_own_thread() -> bool:
     return threading.get_ident() in _own_threads
 
 
+def _before_fork() -> None:
+    """Let our threads finish what they are importing, for a bounded time.
+
+    A module that is half imported while another thread forks can never be imported in the child: its lock is held by a
+    thread that is not there.  So whoever forks soon after the first record would hang in an import of its own.
+    """
+    deadline = time.monotonic() + FORK_PATIENCE_S
+    while _own_threads and _is_importing() and time.monotonic() < deadline:
+        time.sleep(0.001)
+
+
+def _is_importing() -> bool:
+    """Whether another thread of ours is within an import."""
+    others = _own_threads - {threading.get_ident()}
+    locks = getattr(sys.modules.get("_frozen_importlib"), "_module_locks", {})
+    return any(getattr(reference(), "owner", None) in others for reference in list(locks.values()))
+
+
 def _after_fork_in_child() -> None:
     """Only the forking thread lives on in a child; the identifiers of the others are soon those of the user's."""
     _own_threads.intersection_update({threading.get_ident()})
 
 
 if sys.platform != "win32":
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+    os.register_at_fork(before=_before_fork, after_in_child=_after_fork_in_child)

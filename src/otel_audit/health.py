@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,9 @@ from . import semconv as sc
 from .errors import AuditError
 from .journal.layout import Layout
 from .journal.ledger import retired_destinations
-from .journal.locks import owner_lives
 from .journal.reader import DamageReport, StreamReader
 from .journal.segment import list_segments
-from .journal.streams import DEAD, LIVING, StreamDirectory, list_streams, usage_bytes
+from .journal.streams import StreamDirectory, list_streams, usage_bytes
 
 STATE_NAME = "state.json"
 
@@ -153,7 +151,7 @@ def journal_status(layout: Layout) -> JournalStatus:
 def _stream_status(stream: StreamDirectory, retired: frozenset[str]) -> StreamStatus:
     try:
         metadata = stream.metadata
-        owner = _owner_state(stream)
+        owner = stream.owner_state()
     except AuditError as error:
         return StreamStatus(
             stream_id=stream.stream_id, owner="unknown", pid=0, host="", service="", records=0, bytes=0,
@@ -190,22 +188,6 @@ def _stream_status(stream: StreamDirectory, retired: frozenset[str]) -> StreamSt
         damage=_read(stream.path / "recovery.json", list[DamageReport]) or [],
         process=_read(stream.path / STATE_NAME, ProviderStatus),
     )
-
-
-def _owner_state(stream: StreamDirectory) -> str:
-    """As ``stream.owner_state()``, without making a lock that is not there and without the right to write."""
-    files = stream.layout.files
-    try:
-        fd = files.open(stream.path / "lock", os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return DEAD
-    try:
-        if files.lock(fd):
-            return DEAD
-    finally:
-        files.close(fd)
-    owner = stream.metadata
-    return LIVING if owner_lives(owner.pid, owner.boot_id, owner.pid_namespace) else DEAD
 
 
 def _segment_bytes(stream: StreamDirectory) -> int:

@@ -325,18 +325,28 @@ def flatten(
 
 
 def _entities(actor: Actor | str | None, target: Target | str | None, source: Source | str | None) -> dict[str, str]:
-    """The attributes of those that are given."""
-    flat: dict[str, str | None] = {}
-    if actor is not None:
+    """The attributes of those that are given.  Most are bare strings, which need no object on the way."""
+    flat: dict[str, str] = {}
+    if type(actor) is str:
+        check_id("actor.id", actor)
+        flat[sc.ACTOR_ID], flat[sc.ACTOR_TYPE] = actor, "user"
+    elif actor is not None:
         who = actor if isinstance(actor, Actor) else Actor(actor)
-        flat |= {sc.ACTOR_ID: who.id, sc.ACTOR_TYPE: who.type}
-    if target is not None:
+        flat[sc.ACTOR_ID], flat[sc.ACTOR_TYPE] = who.id, who.type
+    if type(target) is str:
+        check_id("target.id", target)
+        flat[sc.TARGET_ID] = target
+    elif target is not None:
         what = target if isinstance(target, Target) else Target(target)
-        flat |= {sc.TARGET_ID: what.id, sc.TARGET_TYPE: what.type, sc.TARGET_NAME: what.name}
-    if source is not None:
+        parts = {sc.TARGET_ID: what.id, sc.TARGET_TYPE: what.type, sc.TARGET_NAME: what.name}
+        flat.update({name: value for name, value in parts.items() if value is not None})
+    if type(source) is str:
+        check_id("source.id", source)
+        flat[sc.SOURCE_ID], flat[sc.SOURCE_TYPE] = source, source_type(source)
+    elif source is not None:
         where = source if isinstance(source, Source) else Source(source)
-        flat |= {sc.SOURCE_ID: where.id, sc.SOURCE_TYPE: where.type}
-    return {name: value for name, value in flat.items() if value is not None}
+        flat[sc.SOURCE_ID], flat[sc.SOURCE_TYPE] = where.id, where.type or source_type(where.id)
+    return flat
 
 
 def complete(record: AuditRecord) -> None:

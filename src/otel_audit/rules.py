@@ -6,6 +6,7 @@ length of the value.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 from collections.abc import Mapping
@@ -107,8 +108,9 @@ def check_trace(trace_id: str, span_id: str) -> None:
         raise InvalidRecordError("span_id", "must be 16 lower-case hex digits, not all zero", span_id)
 
 
+@functools.lru_cache(4096)
 def source_type(address: str) -> str:
-    """``ipv4``, ``ipv6`` or, for all else, ``hostname``."""
+    """``ipv4``, ``ipv6`` or, for all else, ``hostname``; the last few thousand are remembered."""
     try:
         return f"ipv{ipaddress.ip_address(address).version}"
     except ValueError:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import os
+import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +20,8 @@ from otel_audit import semconv as sc
 from otel_audit.batch import RecordBatch
 from otel_audit.journal.layout import Layout
 from otel_audit.journal.streams import list_streams
+from otel_audit.journal.threads import OwnThread
+from support.delivery import until
 from support.provider import login, make_provider, stored
 
 
@@ -170,3 +175,20 @@ def test_children_of_multiprocessing_lose_nothing(root: Path, tmp_path: Path, ma
 def _emit_ten(logger: Any) -> None:
     for _ in range(10):
         login(logger)
+
+
+def test_a_fork_waits_for_what_our_threads_are_importing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child could never import a module that another thread of its parent had half imported."""
+    (tmp_path / "slow_to_import.py").write_text("import time\nbegun = True\ntime.sleep(0.3)\ndone = True\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    thread = OwnThread(lambda: importlib.import_module("slow_to_import"))
+    thread.start()
+    until(lambda: hasattr(sys.modules.get("slow_to_import"), "begun"))
+
+    def work() -> None:
+        signal.alarm(20)
+        assert importlib.import_module("slow_to_import").done
+
+    in_child(work)
+    assert thread.join(20)
+    del sys.modules["slow_to_import"]

@@ -95,10 +95,10 @@ class Files:
             for fd in held:
                 self.close(fd)
 
-    def lock(self, fd: int) -> bool:
-        """Take the exclusive lock of an open file without waiting; whether it was got."""
+    def lock(self, fd: int, *, shared: bool = False) -> bool:
+        """Take the lock of an open file without waiting, exclusively or shared; whether it was got."""
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
                 return False

@@ -22,6 +22,7 @@ from .commit import GroupCommit
 from .control import stopped
 from .courtesy import expect_waiting
 from .creation import begin_stream, remove_unfinished
+from .forks import mark_process
 from .layout import FileSystem, Layout, check_platform, file_system
 from .ledger import Policy, trim
 from .metadata import describe_stream
@@ -98,6 +99,7 @@ class Journal:
 
     def _reset(self) -> None:
         self._pid = os.getpid()
+        self._mark = mark_process()
         self._writer: StreamWriter | None = None
         self._commit: GroupCommit | None = None
         self._create_lock, self._creating = owned_lock()
@@ -149,7 +151,7 @@ class Journal:
         while True:
             try:
                 writer = self._writer
-                if writer is None or writer.pid != os.getpid():
+                if writer is None or not self._mark[0]:
                     writer = self._begin(entry)
                     if writer is None:
                         return ""

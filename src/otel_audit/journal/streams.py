@@ -51,14 +51,16 @@ class StreamDirectory:
         Raises:
             DamageError: the metadata cannot be read.
         """
-        lock = self.owner_lock()
+        files = self.layout.files
         try:
-            if lock.acquire():
-                return DEAD
+            fd = files.open(self.path / "lock", os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return DEAD
+        try:
+            if files.lock(fd, shared=True):  # shared: two that look at the same moment must not see each other
+                return DEAD
         finally:
-            lock.release()
+            files.close(fd)
         owner = self.metadata
         return LIVING if owner_lives(owner.pid, owner.boot_id, owner.pid_namespace) else DEAD
 

@@ -12,6 +12,7 @@ Example::
 from __future__ import annotations
 
 import errno
+import functools
 import itertools
 import os
 import time
@@ -230,9 +231,9 @@ class FaultyFiles(Files):
         """As the real one."""
         return self._call("mkdir", super().mkdir, path, mode)
 
-    def lock(self, fd: int) -> bool:
+    def lock(self, fd: int, *, shared: bool = False) -> bool:
         """As the real one."""
-        return self._call("lock", super().lock, fd)
+        return self._call("lock", functools.partial(super().lock, shared=shared), fd)
 
     def unlock(self, fd: int) -> None:
         """As the real one."""
