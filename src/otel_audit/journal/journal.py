@@ -385,7 +385,9 @@ class Journal:
         writer, commit = self._writer, self._commit
         if writer is None or commit is None:
             return
-        self._hand_over_early(writer)
+        if self._early:
+            with self._create_lock:
+                self._hand_over_early(writer)
         try:
             if writer.unsynced:
                 commit.sync_now()

@@ -7,6 +7,7 @@ leaves a segment that the ledger already names; it is removed, and named, again.
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Sequence
 from typing import Final, NamedTuple
@@ -16,6 +17,7 @@ import msgspec
 from ..batch import StoredRecord
 from .cursor import Cursor
 from .layout import Layout
+from .line import END
 from .locks import FileLock
 from .metadata import StreamMetadata
 from .place import place_of
@@ -34,8 +36,6 @@ __all__ = [
 ]
 
 _EVERYTHING: Final = 2**63
-_SMALL_BYTES: Final = 64 * 1024
-"""A last segment up to this size is looked into even where nothing of it was acknowledged: it may hold no record."""
 
 
 class Policy(NamedTuple):
@@ -108,7 +108,7 @@ def _trim(stream: StreamDirectory, metadata: StreamMetadata, policy: Policy, *, 
             break
         if not _is_old_enough(layout, segment, policy, waited_for=bool(metadata.required)):
             break
-        if following is None and settled < segment.first and layout.files.stat(segment.path).st_size > _SMALL_BYTES:
+        if following is None and settled < segment.first and _ends_with_a_line(layout, segment):
             break
         line = _examine(stream, segment, following, required, cursors)
         if settled < line.last:
@@ -121,6 +121,16 @@ def _trim(stream: StreamDirectory, metadata: StreamMetadata, policy: Policy, *, 
 
 def _acknowledged(cursor: Cursor | None) -> int:
     return cursor.acknowledged if cursor is not None else 0
+
+
+def _ends_with_a_line(layout: Layout, segment: Segment) -> bool:
+    """Whether a segment seems to hold a record: what a crash left of the first one need not be waited for."""
+    files = layout.files
+    fd = files.open(segment.path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return files.pread(fd, len(END), max(files.fstat(fd).st_size - len(END), 0)) == END
+    finally:
+        files.close(fd)
 
 
 def _is_old_enough(layout: Layout, segment: Segment, policy: Policy, *, waited_for: bool) -> bool:

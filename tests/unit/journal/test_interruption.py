@@ -121,9 +121,7 @@ how_many = pytest.mark.parametrize(
 @pytest.mark.parametrize(
     ("durability", "segment_bytes"), [("process", 1 << 24), ("process", 15_000), ("disk", 1 << 24), ("disk", 15_000)]
 )
-def test_ctrl_c_at_any_moment_of_an_emit(
-    tmp_path: Path, count: int, durability: str, segment_bytes: int, record_property: Callable[[str, object], None]
-):
+def test_ctrl_c_at_any_moment_of_an_emit(tmp_path: Path, count: int, durability: str, segment_bytes: int):
     """No hang, no gap, no fork of the chain; what returned is there, and what ``.journaled`` says is true."""
     provider = make_provider(tmp_path, NoSync(), segment_bytes=segment_bytes)
     log = provider.get_audit_logger()
@@ -141,8 +139,7 @@ def test_ctrl_c_at_any_moment_of_an_emit(
     left_open = len(os.listdir("/proc/self/fd")) - before
     provider.shutdown()
     said = story.check(tmp_path / "journal")
-    for key, value in said.items():
-        record_property(f"journaled={key}", value)
+    print(f"{tries} emits, what was said by {count} interrupted ones:", dict(said))
     assert said[True] > count // 100
     assert said[False] > count // 100
     assert said[None] <= count // 20, "that it is not known stays rare"
