@@ -265,7 +265,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         row.candidate,
         amount(row.figure, row.unit) if row.figure is not None else "–",
         f"{row.spread:.0%}" if row.spread is not None else "",
-        f"{row.ratio:.2f}" if row.ratio is not None else "",
+        f"{row.ratio:.3f}" if row.ratio is not None else "",
         bar,
         goal,
         row.verdict,

@@ -137,7 +137,9 @@ class Conversion:
             text = _escaped(_bounded(repr(value)))
             self.mark(path, rule)
             return text
-        except Exception:  # noqa: BLE001 - foreign code, and a record is not lost for one value
+        except Exception as error:
+            if any(type(value) is kind for kind in self._INSIDE) and _is_from_outside(error):
+                raise
             self.mark(path, "unprintable")
             return _unprintable(value)
 
@@ -263,7 +265,9 @@ class Conversion:
         taken: list[Any] = []
         try:
             taken.extend(islice(items, self._room + 1))
-        except Exception:  # noqa: BLE001 - foreign code
+        except Exception as error:
+            if type(items) in (list, tuple, type({}.items())) and _is_from_outside(error):
+                raise
             self.mark(path, "iteration raised")
         if len(taken) > self._room:
             del taken[self._room :]
@@ -290,6 +294,14 @@ class Conversion:
 
 
 # -- how it is done -----------------------------------------------------------------------------------------------
+
+
+def _is_from_outside(error: Exception) -> bool:
+    """Whether an error cannot be a plain value's own: from a signal handler, or because the stack is full.
+
+    A container that another thread changes while it is read raises RuntimeError.
+    """
+    return isinstance(error, RecursionError) or not isinstance(error, RuntimeError)
 
 
 def _is_utf8(text: str) -> bool:

@@ -56,55 +56,58 @@ class Reckoning:
         self._tails = Tails()
 
     def destinations(self) -> list[DestinationStatus]:
-        """How each destination is doing.
-
-        Raises:
-            OSError: the journal cannot be read.
-        """
+        """How each destination is doing."""
         return [self._destination(shipper) for shipper in self._shippers]
 
     def flush(self, timeout_s: float) -> FlushResult:
-        """Wait until every required destination has everything that is in the journal now.
-
-        Raises:
-            OSError: the journal cannot be read.
-        """
+        """Wait until every required destination has everything that is in the journal now."""
         deadline = time.monotonic() + timeout_s
         required = [shipper for shipper in self._shippers if shipper.destination.required]
         for shipper in self._shippers:
             shipper.start()
             shipper.hurry()
         for shipper in required:
-            targets = list(self._targets(shipper).items())
+            targets, _ = self._look(shipper)
             if not shipper.running and not shipper.stopped:  # when the interpreter ends, no thread can be started
                 drain(shipper, timeout_s=deadline - time.monotonic())
             own = self._journal.writer.stream_id if self._journal.writer is not None else ""
-            for stream_id, sequence in targets:
+            for stream_id, sequence in targets.items():
                 if not shipper.wait_for(stream_id, sequence, deadline - time.monotonic(), or_gone=stream_id != own):
                     break
         return FlushResult(tuple(self.destinations()))
 
-    def _targets(self, shipper: Shipper) -> dict[str, int]:
-        """The last record of every stream that is to be delivered."""
-        writer = self._journal.writer
-        found, _ = shipper.streams()
-        targets = {stream.stream_id: self._tails.last(stream) for stream in found}
-        if writer is not None:
-            targets[writer.stream_id] = writer.sequence
-        return targets
-
-    def _destination(self, shipper: Shipper) -> DestinationStatus:
+    def _look(self, shipper: Shipper) -> tuple[dict[str, int], int]:
+        """The last record of every stream that is to be delivered; and how many records cannot be read at all."""
         found, unreadable = shipper.streams()
         self._tails.keep_only({stream.stream_id for stream in (*found, *unreadable)})
+        targets: dict[str, int] = {}
+        for stream in found:
+            try:
+                targets[stream.stream_id] = self._tails.last(stream)
+            except OSError:  # noqa: PERF203 - one that cannot be read must not hide the others
+                unreadable.append(stream)
+        writer = self._journal.writer
+        if writer is not None:
+            targets[writer.stream_id] = writer.sequence
+        return targets, sum(self._count(stream) for stream in unreadable)
+
+    def _count(self, stream: StreamDirectory) -> int:
+        """Records of a stream that cannot be delivered: at least one, because something is there."""
+        try:
+            return max(self._tails.last(stream), 1)
+        except OSError:
+            return 1
+
+    def _destination(self, shipper: Shipper) -> DestinationStatus:
+        targets, damaged = self._look(shipper)
         cursors = shipper.totals()
         pending = 0
-        for stream_id, last in self._targets(shipper).items():
+        for stream_id, last in targets.items():
             cursor = shipper.cursor(stream_id)
             if cursor is not None:
                 cursors[stream_id] = cursor
                 pending += max(last - cursor.acknowledged, 0)
-        damaged = sum(cursor.damaged for cursor in cursors.values())
-        damaged += sum(max(self._tails.last(stream), 1) for stream in unreadable)
+        damaged += sum(cursor.damaged for cursor in cursors.values())
         state = shipper.state
         return DestinationStatus(
             name=shipper.destination.name,

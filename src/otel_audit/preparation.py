@@ -121,6 +121,9 @@ class _Draft:
         self.trace_id = self._text(conversion, "trace_id", record.trace_id or "", "")
         self.span_id = self._text(conversion, "span_id", record.span_id or "", "")
         _put_marks(self.attributes, sc.CONVERTED, marks)
+        for name in sc.MANDATORY:
+            if name in attributes and type(self.attributes.get(name)) is not str:
+                raise InvalidRecordError(name, "could not be read", attributes[name])
 
     def _text(self, conversion: Conversion, field: str, value: Any, instead: str) -> str:
         """The field as a string; what is none is kept as an attribute."""

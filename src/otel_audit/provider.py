@@ -175,8 +175,11 @@ class AuditProvider:
                 known = _annotate(error, record.attributes.get(sc.RECORD_ID, ""), entry, self.journal, observed_ns)
                 if claimed:
                     self._chosen.settle(record.record_id, known)
-            elif not isinstance(error, EmitError):
-                mark(error, journaled=True, receipt=receipt)
+            else:
+                if claimed:
+                    self._chosen.settle(record.record_id, receipt)
+                if not isinstance(error, EmitError):
+                    mark(error, journaled=True, receipt=receipt)
             raise
 
     def not_taken(self, error: Exception, entry: Entry, record_id: str, observed_ns: int) -> None:
@@ -275,9 +278,6 @@ class AuditProvider:
 
         Returns:
             What was delivered, pending, dead-lettered and damaged; true only where nothing is pending or damaged.
-
-        Raises:
-            OSError: the journal cannot be read.
         """
         return self._reckoning.flush(timeout_s)
 
@@ -286,11 +286,7 @@ class AuditProvider:
         return await asyncio.to_thread(self.flush, timeout_s)
 
     def status(self) -> ProviderStatus:
-        """How this process's auditing is doing: its stream, destinations, counters, and handlers out of reach.
-
-        Raises:
-            OSError: the journal cannot be read.
-        """
+        """How this process's auditing is doing: its stream, destinations, counters, and handlers out of reach."""
         writer = self.journal.writer
         return ProviderStatus(
             journal=str(self.journal.layout.root),

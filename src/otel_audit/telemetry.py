@@ -1,4 +1,4 @@
-"""Counters of one provider, exact without a lock."""
+"""Counters of one provider, without a lock."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import threading
 class Counters:
     """Named counts.
 
-    Each thread adds to a count of its own, so no lock is needed, which a signal handler could wait for for ever.
+    Each thread adds to a count of its own, so no lock is needed, which a signal handler could wait for for ever.  What
+    a signal handler counts in the middle of the same count of its own thread may be missed; all else is exact.
     """
 
     def __init__(self) -> None:

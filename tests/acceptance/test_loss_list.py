@@ -312,7 +312,8 @@ pipeline._run = kind
 def run(what: str, kind: str, receiver: ScriptedReceiver, root: Path) -> int:
     """Run a program that logs through one of the pipelines; how it ended."""
     command = [sys.executable, "-c", PROGRAM + what, kind, receiver.endpoint, str(root)]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    paths = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     return subprocess.run(command, env=environment, check=False, timeout=120).returncode
 
 

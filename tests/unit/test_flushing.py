@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +16,7 @@ from otel_audit import semconv as sc
 from otel_audit.delivery.deadletters import read_dead_letters
 from otel_audit.errors import BlockedExportError, RetryableExportError
 from otel_audit.health import DestinationStatus, FlushResult
+from otel_audit.journal.files import Files
 from otel_audit.journal.layout import Layout
 from otel_audit.journal.streams import list_streams
 from support.delivery import Sink, dead_stream, until
@@ -167,6 +170,24 @@ def test_flush_covers_what_dead_processes_left(root: Path, make: Make) -> None:
     assert set(ids) < set(sink.ids)
 
 
+def test_flush_does_not_wait_for_a_stream_that_is_gone(root: Path, make: Make) -> None:
+    """Another process delivers a dead stream and removes it meanwhile: then there is nothing left to wait for."""
+    dead_stream(root, 3)
+    [stream] = list_streams(Layout(root))
+    lock = stream.ship_lock("sink")
+    assert lock.acquire()
+    provider = make({"sink": Sink()})
+    results: list[FlushResult] = []
+    thread = threading.Thread(target=lambda: results.append(provider.flush(60)))
+    thread.start()
+    until(lambda: provider.shippers[0]._listeners)
+    shutil.rmtree(stream.path)
+    thread.join(20)
+    assert results
+    assert results[0]
+    lock.release()
+
+
 def test_flush_counts_what_dead_processes_left_as_pending(root: Path, make: Make) -> None:
     """Where it cannot be delivered, it is not forgotten."""
     dead_stream(root, 3)
@@ -213,6 +234,44 @@ def test_flush_is_false_while_a_stream_cannot_be_read(root: Path, make: Make) ->
     result = make({"sink": Sink()}).flush(5)
     assert not result
     assert result.damaged == 6
+
+
+def fail_to_open(monkeypatch: pytest.MonkeyPatch, of: Path, error: OSError) -> None:
+    """From now on this file cannot be opened."""
+    real = Files.open
+
+    def fails(path: Any, *arguments: Any) -> int:
+        if Path(path) == of:
+            raise error
+        return real(path, *arguments)
+
+    monkeypatch.setattr(Files, "open", staticmethod(fails))
+
+
+def test_flush_is_false_where_a_disk_fails(root: Path, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that cannot be read is damage, not an exception; what can be read is delivered."""
+    dead_stream(root, 5)
+    [segment] = Path(root).glob("streams/*/*.jsonl")
+    fail_to_open(monkeypatch, segment, OSError(errno.EIO, "input/output error"))
+    sink = Sink()
+    provider = make({"sink": sink})
+    login(provider.get_audit_logger())
+    result = provider.flush(20)
+    assert not result
+    assert (result.pending, result.damaged) == (0, 1)
+    assert len(sink.ids) == 1
+
+
+def test_flush_does_not_wait_for_the_streams_of_other_users(
+    root: Path, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a shared journal there may be some that this process may not touch: somebody else has to deliver them."""
+    dead_stream(root, 5)
+    [lock] = Path(root).glob("streams/*/lock")
+    fail_to_open(monkeypatch, lock, PermissionError(errno.EACCES, "permission denied"))
+    provider = make({"sink": Sink()})
+    login(provider.get_audit_logger())
+    assert provider.flush(20)
 
 
 def test_flush_cannot_be_fooled_by_a_destination_that_was_never_reached(make: Make) -> None:

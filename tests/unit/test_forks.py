@@ -143,6 +143,19 @@ def test_a_fork_while_other_threads_emit(root: Path, make: Make) -> None:
     assert len({record.attributes[sc.SEQUENCE_STREAM_ID] for record in records}) == 21
 
 
+def test_a_child_does_not_know_its_parents_receipts(root: Path, make: Make) -> None:
+    """The parent's record is in the parent's stream: a child can sync only a record of its own."""
+    provider = make({})
+    mine = login(provider.get_audit_logger(), record_id="r-1")
+
+    def work() -> None:
+        receipt = login(provider.get_audit_logger(), record_id="r-1", durability="disk")
+        assert receipt.durability == "disk"
+        assert receipt.stream_id != mine.stream_id
+
+    in_child(work)
+
+
 def test_a_child_has_a_resource_of_its_own(root: Path, make: Make) -> None:
     """Another process and another instance of the same service."""
     provider = make({}, service_name="billing")

@@ -182,7 +182,7 @@ def test_the_time_limit_holds_for_the_batch(receiver: ScriptedReceiver) -> None:
 @pytest.mark.parametrize(
     ("success", "status", "expected"),
     [
-        (None, 200, None), (None, 204, None), (None, 299, None),
+        (None, 200, None), (None, 204, None), (None, 299, BlockedExportError),
         (None, 202, RetryableExportError), (None, 301, BlockedExportError), (None, 409, RejectedExportError),
         (None, 422, RejectedExportError), (None, 500, BlockedExportError), (None, 504, RetryableExportError),
         (["202"], 202, None), (["202"], 200, BlockedExportError), ([201, "203-204"], 204, None),

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from .. import semconv as sc
+from ..canonical import OutsideProfile
 from ..context import with_context
 from ..encoding import Source, new_writer
 from ..record import new_record_id
@@ -117,7 +118,7 @@ class Shapes:
         event = message
         if plan.event_name:
             event = given[EVENT_NAME]
-            if event.__class__ is not str:
+            if type(event) is not str:
                 return None
             if event != message:
                 body = message
@@ -185,7 +186,10 @@ class Shapes:
         if not action or not (outcome or plan.outcome) or timestamp > observed:
             return None
         record_id = new_record_id()
-        parts = lane(given, action, outcome, record_id, *own, None, message, observed, timestamp, span, trace)
+        try:
+            parts = lane(given, action, outcome, record_id, *own, None, message, observed, timestamp, span, trace)
+        except (OutsideProfile, UnicodeError, TypeError):  # a value that has to be converted: read with care
+            return None
         return None if parts is None else (*parts, record_id)
 
     def _learn(self, keys: _Keys) -> _Plan | None:
@@ -316,10 +320,10 @@ def _look(names: Mapping[str, str], free: Mapping[str, type]) -> list[str]:
         value = f"v{number}"
         lines.append(f" {value} = given[{name!r}]")
         if name in free:
-            rules.append(f"{value}.__class__ is {free[name].__name__}")
+            rules.append(f"type({value}) is {free[name].__name__}")
         if name not in FIELDS:
             continue
-        rules.append(f"{value}.__class__ is str")
+        rules.append(f"type({value}) is str")
         if FIELDS[name].kind in ("identifier", "record_id"):
             rules.append(value)
             lengths.append(f"len({value})")
@@ -332,7 +336,9 @@ def _look(names: Mapping[str, str], free: Mapping[str, type]) -> list[str]:
     return lines
 
 
-_BUILTINS: Final[dict[str, Any]] = {kind.__name__: kind for kind in _PLAIN} | {"len": len, "outcomes": sc.OUTCOMES}
+_BUILTINS: Final[dict[str, Any]] = {kind.__name__: kind for kind in _PLAIN} | {
+    "len": len, "outcomes": sc.OUTCOMES, "type": type,
+}  # fmt: skip
 
 
 def _compiled(lines: Sequence[str], name: str) -> Any:

@@ -187,12 +187,12 @@ class AuditHandler(logging.Handler):
             or self._waiting
             or thread is None
             or thread in _own_threads
-            or message.__class__ is not str
+            or type(message) is not str
             or state["args"]
             or state["exc_info"]
             or state["exc_text"]
             or state["stack_info"]
-            or created.__class__ is not float
+            or type(created) is not float
             or not 0.0 < created < logrecord.CREATED_MAX
         ):
             self._emit_with_care(record)

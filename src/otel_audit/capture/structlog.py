@@ -155,7 +155,7 @@ class StructlogAuditProcessor:
         """The record, where it is a plain one."""
         message = event.get("event")
         severity = eventdict.severity_of_name(event.get("level", method_name))
-        if message.__class__ is not str or severity is None or not isinstance(event.get(eventdict.MARKER, True), bool):
+        if type(message) is not str or severity is None or not isinstance(event.get(eventdict.MARKER, True), bool):
             return None
         timestamp_ns = 0
         if "timestamp" in event:

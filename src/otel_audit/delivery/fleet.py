@@ -141,7 +141,8 @@ class Fleet:
     def streams(self) -> tuple[list[StreamDirectory], list[StreamDirectory]]:
         """Streams in the journal that are to be delivered by this process, and those of them that cannot be read.
 
-        Those that another process happens to ship belong to the first, if their writer is dead.
+        Those that another process happens to ship belong to the first, if their writer is dead.  Streams of a newer
+        version, and those that this process may not read, are left to others.
         """
         found: list[StreamDirectory] = []
         unreadable: list[StreamDirectory] = []
@@ -149,7 +150,7 @@ class Fleet:
             try:
                 if stream.stream_id in self._open or self._is_ours(stream):
                     found.append(stream)
-            except UnknownFormatError:  # noqa: PERF203 - a newer version's; the others are looked at all the same
+            except (UnknownFormatError, PermissionError):  # noqa: PERF203 - the others are looked at all the same
                 pass
             except (DamageError, OSError):
                 unreadable.append(stream)

@@ -77,7 +77,6 @@ class Shipment:
                 destination.name,
                 stream.stream_id,
             )
-        self._began_at = self.cursor.acknowledged
         self._reader = StreamReader(
             stream.path, after=self.cursor.acknowledged, files=stream.layout.files, yielding=True
         )
@@ -195,9 +194,7 @@ class Shipment:
             _log.error("destination %s refused %d records more", self._destination.name, len(splitting.refused) - 8)
 
     def _move(self, acknowledged: int, delivered: int, dead: int) -> None:
-        missing = sum(
-            report.count for report in self.damage if self._began_at < report.sequence <= acknowledged
-        )  # what lies before that was counted by whoever moved the cursor there
+        missing = sum(report.count for report in self.damage if report.sequence <= acknowledged)
         cursor = Cursor(
             acknowledged=acknowledged,
             delivered=self.cursor.delivered + delivered,
@@ -210,7 +207,7 @@ class Shipment:
 
     def _report_damage(self) -> None:
         """Damage is said once, and kept beside the stream for whoever looks at it later."""
-        reports = [report for report in self.damage if report.sequence > self._began_at]
+        reports = self.damage
         if len(reports) <= self._reported:
             return
         self._reported = len(reports)

@@ -56,7 +56,7 @@ class HttpExporter:
             "carries the record id, or a hash over the batch's; empty: none",
         ),
         Option(
-            "success", "any", ("200-201", "203-299"),
+            "success", "any", ("200", "201", "204"),
             "statuses and ranges of them that acknowledge: from 200 to 299, and 409",
         ),
         Option(
@@ -79,7 +79,7 @@ class HttpExporter:
         template: Any = None,
         auth: Mapping[str, Any] | None = None,
         idempotency_header: str = "Idempotency-Key",
-        success: Sequence[str | int] = ("200-201", "203-299"),
+        success: Sequence[str | int] = ("200", "201", "204"),
         response_id: str = "",
         content_type: str | None = None,
         headers: Mapping[str, str] | None = None,

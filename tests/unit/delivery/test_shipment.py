@@ -186,6 +186,22 @@ def test_evidence_is_not_kept_over_a_failure(root: Path) -> None:
     assert list(read_dead_letters(shipment.stream.layout, "sink")) == []
 
 
+def test_evidence_is_not_kept_over_a_failure_between_two_parts(root: Path) -> None:
+    """A large batch is settled in parts; if the destination fails in between, what it refuses afterwards is kept."""
+    dead_stream(root.parent / "large", 999)
+    shipment = shipment_of(root.parent / "large")
+    sink = Sink(refuses=lambda record: record.sequence > 1)
+    ship(shipment, sink)
+    settled = len(list(read_dead_letters(shipment.stream.layout, "sink")))
+    assert 0 < settled < 999
+    sink.script = [RetryableExportError("gone")]
+    with pytest.raises(RetryableExportError):
+        ship(shipment, sink)
+    with pytest.raises(BlockedExportError, match="refuses every record"):
+        ship(shipment, sink)
+    assert len(list(read_dead_letters(shipment.stream.layout, "sink"))) == settled
+
+
 def test_records_accepted_ahead_are_not_sent_again(root: Path) -> None:
     """Where one was tried out of turn and accepted, it is left out when its turn comes."""
     last_alone = [RejectedExportError("bad")] + [RejectedExportError("bad")] * 47

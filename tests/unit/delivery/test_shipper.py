@@ -36,6 +36,7 @@ def test_records_are_gathered_where_there_is_no_backlog(journal: Journal, ships:
     for _ in range(50):
         append(journal, 1)
         shipper.notify()
+        time.sleep(0.002)
     until(lambda: len(sink.ids) == 51)
     assert len(sink.requests) <= 4
 

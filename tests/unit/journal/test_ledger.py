@@ -8,6 +8,8 @@ import os
 import time
 from pathlib import Path
 
+import msgspec
+import msgspec
 import pytest
 
 from otel_audit.journal.cursor import Cursor

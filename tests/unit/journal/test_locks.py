@@ -197,6 +197,16 @@ def test_forking_while_other_threads_emit(tmp_path: Path):
     assert {len(child.sequences) for child in lengths.values()} == {4}
 
 
+def test_a_child_that_lets_go_of_a_lock_does_not_take_it_from_its_parent(tmp_path: Path):
+    """Both share one open file, so unlocking in the child would unlock for the parent."""
+    lock = FileLock(OS_FILES, tmp_path / "lock", 0o600)
+    assert lock.acquire()
+    for let_go in (lock.forget, lock.release):
+        assert in_child(let_go) == 0
+        assert not FileLock(OS_FILES, tmp_path / "lock", 0o600).acquire()
+    lock.release()
+
+
 def test_a_child_made_without_pythons_hooks_does_not_write_into_the_parents_stream(tmp_path: Path):
     """A fork by a C library is noticed by the process id."""
     provider = make_provider(tmp_path)
