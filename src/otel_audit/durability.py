@@ -11,7 +11,7 @@ from typing import Final, Literal
 import msgspec
 
 from .delivery.shipper import Shipper
-from .errors import ConfigurationError, DeliveryTimeoutError
+from .errors import ConfigurationError, DeliveryRefusedError, DeliveryTimeoutError
 from .journal.journal import Journal
 from .receipt import AuditReceipt
 
@@ -58,6 +58,7 @@ class Durabilities:
         Raises:
             JournalSyncError: it is not known to be on the disk.
             DeliveryTimeoutError: not every required destination has it in time.
+            DeliveryRefusedError: a required destination refuses it.
         """
         if level == "process" or receipt.deferred:
             return receipt
@@ -120,6 +121,18 @@ class Durabilities:
                 f"not delivered in time to {', '.join(missing)}; the record is journaled (stream {receipt.stream_id}, "
                 f"number {receipt.sequence}) and goes on being delivered",
                 missing=missing,
+                receipt=receipt,
+            )
+        refused = [
+            shipper.destination.name
+            for shipper in self._required
+            if shipper.has_buried(receipt.stream_id, receipt.sequence)
+        ]
+        if refused:
+            raise DeliveryRefusedError(
+                f"refused by {', '.join(refused)}; the record is journaled (stream {receipt.stream_id}, number "
+                f"{receipt.sequence}), and a dead letter there with the reason",
+                refused=refused,
                 receipt=receipt,
             )
         return msgspec.structs.replace(receipt, durability="delivered")

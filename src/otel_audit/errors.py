@@ -12,7 +12,8 @@
     │   │   ├── JournalFullError    no room within the time allowed                         journaled=False
     │   │   ├── JournalClosedError  emit after shutdown                                     journaled=False
     │   │   └── JournalSyncError    written, but not known to be on the disk                journaled=None
-    │   └── DeliveryTimeoutError    journaled, but not everywhere in time                   journaled=True
+    │   ├── DeliveryTimeoutError    journaled, but not everywhere in time                   journaled=True
+    │   └── DeliveryRefusedError    journaled, but a destination refuses it                 journaled=True
     ├── DamageError                 a line, segment or stream is not what was written
     └── ExportError                 raised by exporters, read by the shipper
         ├── RetryableExportError    the network, or a receiver that asks for patience
@@ -111,6 +112,18 @@ class DeliveryTimeoutError(EmitError):
     def __init__(self, message: str, *, missing: Sequence[str], receipt: AuditReceipt | None = None) -> None:
         super().__init__(message, journaled=True, receipt=receipt)
         self.missing = tuple(missing)
+
+
+class DeliveryRefusedError(EmitError):
+    """``durability="delivered"``: a required destination refuses the record.  It is journaled, and a dead letter there.
+
+    Attributes:
+        refused: names of the required destinations that refuse it.
+    """
+
+    def __init__(self, message: str, *, refused: Sequence[str], receipt: AuditReceipt | None = None) -> None:
+        super().__init__(message, journaled=True, receipt=receipt)
+        self.refused = tuple(refused)
 
 
 class DamageError(AuditError):

@@ -105,6 +105,7 @@ class AuditLogger:
             InvalidRecordError: a field is missing or breaks its rule; nothing was journaled.
             JournalError: the journal could not take it; ``.journaled`` says whether the record is there.
             DeliveryTimeoutError: journaled, but not delivered in time; ``.missing`` names the destinations.
+            DeliveryRefusedError: journaled, but a required destination refuses it; ``.refused`` names it.
             ConfigurationError: nothing is configured, or the durability cannot be had; nothing was journaled.
         """
         try:

@@ -143,9 +143,7 @@ class AuditProvider:
                 if first is not None:
                     return self.reach(first, level, timeout_s)
                 claimed = True
-            whole = record
-            for processor in settings.processors:
-                whole = with_added(whole, processor)
+            whole = self._whole(record)
             observed_ns = self.now_ns()
             head, tail = prepare(
                 whole,
@@ -182,7 +180,19 @@ class AuditProvider:
                     mark(error, journaled=True, receipt=receipt)
             raise
 
-    def not_taken(self, error: Exception, entry: Entry, record_id: str, observed_ns: int) -> None:
+    def _whole(self, record: AuditRecord) -> AuditRecord:
+        """The record with what the processors add.
+
+        Raises:
+            InvalidRecordError: it has an attribute that only the journal writes.
+        """
+        for processor in self.settings.processors:
+            record = with_added(record, processor)
+        if sc.CONTROL in record.attributes:
+            raise InvalidRecordError(sc.CONTROL, "is reserved: the journal writes it")
+        return record
+
+    def not_taken(self, error: BaseException, entry: Entry, record_id: str, observed_ns: int) -> None:
         """What follows where :attr:`append` raised: the provider's successor takes the entry, or the error is raised.
 
         Args:
@@ -192,7 +202,7 @@ class AuditProvider:
             observed_ns: its observed time, nanoseconds since 1970.
 
         Raises:
-            Exception: the error; as from :meth:`emit_record` it says whether the record is journaled.
+            BaseException: the error; as from :meth:`emit_record` it says whether the record is journaled.
         """
         if isinstance(error, JournalClosedError) and self.successor is not None:
             try:

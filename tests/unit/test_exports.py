@@ -41,6 +41,7 @@ PUBLIC = [
     "BlockedExportError",
     "ConfigurationError",
     "DamageError",
+    "DeliveryRefusedError",
     "DeliveryTimeoutError",
     "EmitError",
     "ExportError",

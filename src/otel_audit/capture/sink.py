@@ -63,7 +63,7 @@ class Provider(Protocol):
     def append(self) -> Callable[[Entry], object]:
         """Journals a record that is written down already."""
 
-    def not_taken(self, error: Exception, entry: Entry, record_id: str, observed_ns: int) -> None:
+    def not_taken(self, error: BaseException, entry: Entry, record_id: str, observed_ns: int) -> None:
         """What follows where ``append`` raised."""
 
     def emit_record(

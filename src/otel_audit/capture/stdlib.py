@@ -209,7 +209,7 @@ class AuditHandler(logging.Handler):
                 entry = Entry(written[0], written[1])
                 try:
                     provider.append(entry)
-                except Exception as error:  # noqa: BLE001 - whatever it is, on_error says what to do with it
+                except BaseException as error:  # noqa: BLE001 - whatever it is, it must say whether this is journaled
                     self._not_taken(error, record, entry, written[2], observed_ns, provider)
                 return
         default_name = self._event_name or provider.settings.default_event_name
@@ -296,7 +296,7 @@ class AuditHandler(logging.Handler):
 
     def _not_taken(
         self,
-        error: Exception,
+        error: BaseException,
         record: logging.LogRecord,
         entry: Entry,
         record_id: str,
@@ -310,6 +310,10 @@ class AuditHandler(logging.Handler):
             audit = self._read(record, sc.EVENT_DEFAULT)[0]
             audit.attributes[sc.RECORD_ID] = record_id
             self._refused(second, record, audit, provider)
+        except BaseException as second:
+            if not getattr(second, "journaled", False):
+                once.release(record)
+            raise
 
     def _refused(self, error: Exception, record: logging.LogRecord, audit: AuditRecord, provider: Provider) -> None:
         """The provider did not take the record."""

@@ -98,6 +98,15 @@ class Fleet:
         self._fill_up()
         return len(self._open) > others
 
+    def park(self, shipment: Shipment) -> None:
+        """There is nothing to ship now: let another stream have the place, if one waits."""
+        key = shipment.stream.stream_id
+        if not self._waiting or key == self._own_id:
+            return
+        self._open.pop(key).close()
+        self._fill_up()
+        self._waiting[key] = shipment.stream
+
     def close(self) -> None:
         """Let go of all streams and of the destination's lock."""
         for shipment in self._open.values():

@@ -17,6 +17,7 @@ from ..journal.journal import Journal
 from ..journal.streams import DEAD, StreamDirectory
 from ..journal.threads import OwnThread, Wake
 from ..protocols import AuditRecordExporter
+from .deadletters import read_dead_letters
 from .destination import Destination
 from .fleet import SCAN_INTERVAL_S, Fleet
 from .patience import Patience
@@ -156,6 +157,14 @@ class Shipper:
         writer = self._journal.writer
         return writer is not None and writer.stream_id == stream_id and writer.closed and not writer.lost
 
+    def has_buried(self, stream_id: str, sequence: int) -> bool:
+        """Whether a record that is settled went to the dead letters instead of the destination."""
+        cursor = self.cursor(stream_id)
+        if cursor is None or cursor.dead_lettered == 0:
+            return False
+        letters = read_dead_letters(self._journal.layout, self.destination.name)
+        return any(letter.stream_id == stream_id and letter.sequence == sequence for letter in letters)
+
     def wait_for(self, stream_id: str, sequence: int, timeout_s: float, *, or_gone: bool = False) -> bool:
         """Wait until the destination has a record; whether it has it in time.
 
@@ -280,6 +289,8 @@ class Shipper:
         if shipment.finished:
             self._journal.housekeep_soon()
             return self._fleet.finish(shipment)
+        if not count:
+            self._fleet.park(shipment)
         return count > 0 and shipment.full
 
     def _has_news(self, shipment: Shipment) -> bool:

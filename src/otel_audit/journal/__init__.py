@@ -22,10 +22,13 @@ What each crash point leaves behind
     ================================================  ===============================================================
     killed …                                          found by the next reader
     ================================================  ===============================================================
-    while a stream is made                            a hidden ``.new-…`` directory without records; removed later
+    while a stream is made                            a hidden ``.new-…`` directory without records, or a stream without
+                                                      any; both are removed later
     before ``write(2)``                               nothing of that record; its ``emit`` had not returned
     within ``write(2)``                               a torn tail: reported, not delivered; ``emit`` had not returned
     after ``write(2)``, before ``emit`` returned      the record: delivered
+    while a failed sync is mended                     the old segment, or it and the new one, which repeats its last
+                                                      records: each is read once; a hidden ``.rescue`` file is litter
     after a batch was accepted, before the cursor     the batch again: receivers drop it by ``audit.record.id``
     within the replacement of a cursor                the old cursor, or the new one
     between ledger line and unlink                    the segment and its line: removed and named again
@@ -34,7 +37,10 @@ What each crash point leaves behind
                                                       acknowledged lies before it
     ================================================  ===============================================================
 
-Files: ``line`` (the format), ``segment``, ``reader`` (reading and damage), ``stream`` (the writer), ``commit`` (group
-commit), ``journal`` (this process's stream), ``streams`` (everybody's), ``cursor``, ``ledger`` (removal), ``metadata``,
-``layout`` (paths, modes, file systems), ``locks``, ``threads``; ``files`` makes every system call.
+Files: ``line`` (the format), ``place`` (where a record says it belongs), ``segment``, ``reader`` and ``damage``
+(reading, and what is said of damage), ``stream`` (the writer), ``state`` (what it knows, and how that is made to agree
+with the files), ``commit`` (group commit), ``creation`` (making a stream), ``control`` (our own records), ``journal``
+(this process's stream), ``streams`` (everybody's), ``cursor``, ``ledger`` and ``removed`` (removal, and what is known
+of it later), ``metadata``, ``layout`` (paths, modes, file systems), ``locks``, ``forks``, ``threads``, ``courtesy``
+(giving way to other threads); ``files`` makes the system calls.
 """

@@ -1,4 +1,7 @@
-"""Every system call of the journal, so that a test can make each of them fail.
+"""The system calls of the journal, so that a test can make each of them fail.
+
+All that writes, locks, syncs, renames and removes goes through here, and all reading of segments.  What only looks (for
+streams, for sizes, at small files) is done by :mod:`pathlib` and :mod:`os` where it is needed.
 
 Subclass :class:`Files` to put faults in (see ``otel_audit.testing``).  Methods raise :class:`OSError`, as the
 operating system does.

@@ -112,6 +112,7 @@ class Journal:
         self._closed = False
         self._thread = OwnThread(self._run)
         self._wake = Wake()
+        self._pause = Wake()
         self._due = False
 
     # -- what others may know ---------------------------------------------------------------------
@@ -180,8 +181,13 @@ class Journal:
     def _make_room(self) -> None:
         """Have what is delivered removed now."""
         self._hurry = True
-        self._wake.set()
+        self._wake_at_once()
         self.start()
+
+    def _wake_at_once(self) -> None:
+        """Wake the background thread, also where it gathers records for the next sync."""
+        self._pause.set()
+        self._wake.set()
 
     def _check_room(self, writer: StreamWriter) -> None:
         """Measure the journal; the next measurement is due when a quarter of the rest is used."""
@@ -314,7 +320,7 @@ class Journal:
                 if writer is not None and writer.lost and not self._closed:
                     writer = self._make_writer()
                 self._closed = True
-            self._wake.set()
+            self._wake_at_once()
             if writer is not None:
                 writer.close(stopped(writer.metadata))
         finally:
@@ -347,10 +353,10 @@ class Journal:
         """Sync what was written, at most every :data:`SYNC_INTERVAL_S`; remove what is not needed any more."""
         while not self._closed:
             self._wake.wait(HOUSEKEEPING_S)
+            if not self._hurry and not self._closed:
+                self._pause.wait(SYNC_INTERVAL_S)
             if self._closed:  # whoever closes syncs
                 break
-            if not self._hurry:
-                time.sleep(SYNC_INTERVAL_S)
             self._due = False
             try:
                 self._background_sync()

@@ -165,7 +165,7 @@ def _examine(
             break
     last = inside[-1] if inside else None
     last_sequence = stop - 1 if following is not None else last.sequence if last is not None else segment.first - 1
-    optional = {*stream.metadata.optional, *cursors}.difference(required)
+    optional = {*stream.metadata.required, *stream.metadata.optional, *cursors}.difference(required)
     seen = {name: max(_acknowledged(cursors.get(name)), segment.first - 1) for name in sorted(optional)}
     return LedgerLine(
         removed_ns=time.time_ns(),
@@ -176,7 +176,7 @@ def _examine(
         bytes=size,
         first_previous_hash=_previous_hash(first),
         last_hash=last.sha256 if last is not None else "",
-        why="delivered" if required else "retention",
+        why="delivered" if required else "retired" if stream.metadata.required else "retention",
         unseen={name: last_sequence - sequence for name, sequence in seen.items() if sequence < last_sequence},
         damage=[damage for damage in reader.damage if damage.segment == segment.path.name],
     )

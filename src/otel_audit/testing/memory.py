@@ -108,7 +108,7 @@ class RecordingProvider:
         """Not taken: records are wanted, to be looked at."""
         raise NotImplementedError
 
-    def not_taken(self, error: Exception, entry: Entry, record_id: str, observed_ns: int) -> None:
+    def not_taken(self, error: BaseException, entry: Entry, record_id: str, observed_ns: int) -> None:
         """Raise the error."""
         raise error
 

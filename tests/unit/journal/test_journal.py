@@ -36,6 +36,7 @@ from support.journal import (
     audit,
     audit_all,
     ids_of,
+    in_child,
     make_entry,
     make_journal,
     make_layout,
@@ -293,6 +294,21 @@ def test_a_caller_that_may_not_block_does_not(tmp_path: Path):
     assert caught.value.journaled is False
     assert entry.journaled is False
     journal.close()
+
+
+def test_the_time_for_which_a_full_journal_blocks_is_bounded(tmp_path: Path, files: FaultyFiles):
+    """When nothing is removed, it is tried again for as long as configured, and then refused."""
+    journal = make_journal(tmp_path, files, full_timeout_s=0.12)
+    append(journal, "r-2")
+    refusal = files.fail("write", errno.ENOSPC, path=LINES, times=None)
+    entry = make_entry("r-3")
+    with pytest.raises(JournalFullError) as caught:
+        journal.append(entry)
+    assert caught.value.journaled is False
+    assert refusal.hits >= 2
+    files.heal()
+    journal.close()
+    assert audit_all(journal.layout.root) == ["r-2"]
 
 
 def test_a_full_disk_blocks_and_goes_on_like_a_full_journal(tmp_path: Path, files: FaultyFiles):
@@ -566,6 +582,27 @@ def test_an_emit_names_its_stream_and_place(tmp_path: Path):
         assert receipt.stream_id == stream.stream_id
         assert found[receipt.sequence].record_id == receipt.record_id
         assert found[receipt.sequence].sha256 == receipt.integrity_hash
+
+
+def test_a_daemon_that_closes_every_descriptor_loses_nothing(tmp_path: Path):
+    """As daemonisers do: all numbers are closed behind the journal's back, and name other files from then on."""
+    provider = make_provider(tmp_path)
+    log = provider.get_audit_logger()
+
+    def daemon() -> None:
+        for number in range(9):
+            if number == 3:
+                os.closerange(3, 1024)
+                for other in range(20):
+                    os.open(tmp_path / f"other-{other}", os.O_RDWR | os.O_CREAT | os.O_APPEND)
+            log.emit("user.login", actor="u", outcome="success", record_id=f"r-{number}")
+        provider.shutdown()
+
+    assert in_child(daemon) == 0
+    assert sum(path.stat().st_size for path in tmp_path.glob("other-*")) > 0, "some went there first"
+    stream = only_stream(provider.journal.layout)
+    assert audit(stream.path).record_ids == [f"r-{number}" for number in range(9)]
+    assert sc.SEQUENCE_END in read_all(stream.path)[0][-1].attributes
 
 
 def test_a_killed_process_has_lost_nothing_that_it_was_told_is_there(tmp_path: Path):

@@ -10,8 +10,6 @@ import sys
 import tempfile
 import threading
 import time
-import traceback
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -24,28 +22,12 @@ from otel_audit.journal.locks import FileLock, owner_lives
 from otel_audit.journal.metadata import NAME
 from otel_audit.journal.streams import DEAD, LIVING, StreamDirectory, list_streams
 from otel_audit.testing.files import FaultyFiles
-from support.journal import audit, make_entry, make_layout, make_provider, make_writer, needs
+from support.journal import audit, in_child, make_entry, make_layout, make_provider, make_writer, needs
 
 
 @pytest.fixture
 def layout(tmp_path: Path) -> Layout:
     return make_layout(tmp_path)
-
-
-def in_child(run: Callable[[], object]) -> int:
-    """Run something in a forked child; its exit code."""
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            signal.alarm(20)  # a child that hangs is killed
-            run()
-            code = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def state(layout: Layout, directory: Path) -> str:
