@@ -194,7 +194,11 @@ class Shipment:
             _log.error("destination %s refused %d records more", self._destination.name, len(splitting.refused) - 8)
 
     def _move(self, acknowledged: int, delivered: int, dead: int) -> None:
-        missing = sum(report.count for report in self.damage if report.sequence <= acknowledged)
+        end = acknowledged + 1  # where the stream ends, what is lost behind its last record is known with it
+        reached = [
+            r for r in self.damage if r.sequence <= acknowledged or (r.kind == "lost-tail" and r.sequence == end)
+        ]
+        missing = sum(report.count for report in reached)
         cursor = Cursor(
             acknowledged=acknowledged,
             delivered=self.cursor.delivered + delivered,
@@ -230,7 +234,10 @@ class Shipment:
 
     def _finish(self) -> None:
         self._report_damage()
-        if self.cursor.acknowledged > self._reader.last_sequence > 0:
+        lost = sum(report.count for report in self.damage if report.kind == "lost-tail")
+        if lost and self.cursor.acknowledged <= self._reader.last_sequence:
+            self._move(self._reader.last_sequence + lost, 0, 0)
+        if self.cursor.acknowledged > self._reader.last_sequence + lost > 0:
             _log.warning(
                 "destination %s has records up to %d of stream %s, which ends at %d: delivered, then lost here",
                 self._destination.name,

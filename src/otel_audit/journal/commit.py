@@ -76,7 +76,7 @@ class GroupCommit:
                 raise JournalSyncError("journal: emitted within a sync: not known to be on the disk", journaled=None)
             return
         if self._expected == 1 and not self._queue and not self._busy:  # alone: no queue is needed
-            self._lead(sequence)
+            self._lead(sequence, unqueued=1)
             if self._covered >= sequence:
                 return
         ticket = _Ticket(sequence)
@@ -120,20 +120,25 @@ class GroupCommit:
         else:
             self._lead(None)
 
-    def _lead(self, sequence: int | None) -> None:
-        """Sync for all who wait, unless somebody else did it for this record while we waited for our turn."""
+    def _lead(self, sequence: int | None, unqueued: int = 0) -> None:
+        """Sync for all who wait, unless somebody else did it for this record while we waited for our turn.
+
+        Args:
+            sequence: the record's number; ``None``: sync in any case.
+            unqueued: how many callers wait for this without a ticket.
+        """
         try:
             with self._lock:
                 if sequence is None or self._covered < sequence:
                     try:
                         self._busy = True
-                        self._sync_for(list(self._queue))
+                        self._sync_for(list(self._queue), unqueued)
                     finally:
                         self._busy = False
         finally:
             self._wake_next()
 
-    def _sync_for(self, tickets: list[_Ticket]) -> None:
+    def _sync_for(self, tickets: list[_Ticket], unqueued: int) -> None:
         """Sync, and release those who wait; what they wait for was written before."""
         begun = time.perf_counter()
         try:
@@ -141,16 +146,16 @@ class GroupCommit:
         except Exception as error:
             for ticket in tickets:
                 ticket.error = error
-            self._release(0 if tickets else 1)
+            self._release(unqueued)
             raise
         self._sync_s = time.perf_counter() - begun
         self._covered = max(self._covered, covered)
         for ticket in tickets:
             if ticket.sequence > covered:
                 ticket.error = JournalSyncError("journal: the stream ended before it was synced", journaled=None)
-        self._release(0 if tickets else 1)
+        self._release(unqueued)
 
-    def _release(self, alone: int) -> None:
+    def _release(self, unqueued: int) -> None:
         """Let those go who are served; they and the ones who came meanwhile are expected the next time."""
         covered, served = self._covered, []
         for _ in range(len(self._queue)):
@@ -163,7 +168,7 @@ class GroupCommit:
                 served.append(ticket)
             else:
                 self._queue.append(ticket)
-        self._expected = alone + len(served) + len(self._queue)
+        self._expected = unqueued + len(served) + len(self._queue) or self._expected
         for ticket, following in itertools.pairwise(served):
             ticket.next = following
         if served:

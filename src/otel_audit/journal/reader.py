@@ -19,7 +19,7 @@ from ..batch import StoredRecord
 from .courtesy import let_others_run
 from .damage import DamageReport
 from .files import OS_FILES, Files
-from .line import BRACE, HEAD, HEAD_LENGTH, Damage, Line, scan
+from .line import BRACE, HEAD, HEAD_LENGTH, MARKER, Damage, Line, scan
 from .place import Place, claim_of, place_of
 from .removed import count_removed
 from .segment import Segment, list_segments
@@ -156,8 +156,28 @@ class StreamReader:
     def _finish(self) -> None:
         """The end of a stream that nobody writes: what is left unexplained is a torn tail."""
         if self._hurt is not None:
-            self._report("torn-tail", self._hurt, self._next)
+            lost = self._lost_in(self._hurt)
+            self._report("lost-tail" if lost else "torn-tail", self._hurt, self._next, lost)
         self._hurt = None
+
+    def _lost_in(self, hurt: Damage) -> int:
+        """How many records a stream's damaged end had, at least.
+
+        0 where it is what a killed ``write(2)`` leaves: the beginning of one line, whose ``emit`` had not returned.
+        """
+        assert self._segment is not None  # noqa: S101 - for the type checker
+        try:
+            fd = self._files.open(self._segment.path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return 0
+        try:
+            data = self._files.pread(fd, min(hurt.stop - hurt.start, CHUNK_BYTES), hurt.start)
+        finally:
+            self._files.close(fd)
+        begins = data.startswith(MARKER) or MARKER.startswith(data)
+        if begins and min(data, default=32) >= 32 and data.count(MARKER) <= 1:
+            return 0
+        return max(1, data.count(b"\n"))
 
     def _read_segment(
         self, segment: Segment, found: list[StoredRecord], room: tuple[int, int], limit: int | None, *, final: bool
@@ -301,6 +321,6 @@ class StreamReader:
         self._hurt = None
 
     def _report(self, kind: str, hurt: Damage, sequence: int, count: int = 0) -> None:
-        if sequence > self._after or kind == "torn-tail":
+        if sequence > self._after or kind in ("torn-tail", "lost-tail"):
             assert self._segment is not None  # noqa: S101 - for the type checker
             self.damage.append(DamageReport(kind, self._segment.path.name, hurt.start, hurt.stop, sequence, count))
