@@ -246,8 +246,8 @@ class JournalMachine(RuleBasedStateMachine):
             certain = set(range(removed + 1, self.written[stream_id] + 1))
             assert certain <= set(sequences), "nothing promised is missing"
             for report in reader.damage:
-                assert report.kind in ("hole", "torn-tail", "noise", "newline")
-                assert report.kind != "hole" or report.sequence > self.promised[stream_id]
+                assert report.kind in ("hole", "lost-tail", "torn-tail", "noise", "newline")
+                assert not report.count or report.sequence > self.promised[stream_id]
 
     @invariant()
     def what_was_delivered_is_what_was_appended(self) -> None:

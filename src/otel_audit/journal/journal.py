@@ -403,7 +403,8 @@ class Journal:
         try:
             if writer.lost and not self._closed:
                 with self._create_lock:
-                    self._make_writer().sync()
+                    writer = self._make_writer()
+                writer.sync()
         except (JournalError, UnsafeJournalError) as error:
             _log.error("%s", error)
         self._report_notes()

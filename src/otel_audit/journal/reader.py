@@ -19,7 +19,7 @@ from ..batch import StoredRecord
 from .courtesy import let_others_run
 from .damage import DamageReport
 from .files import OS_FILES, Files
-from .line import BRACE, HEAD, HEAD_LENGTH, MARKER, Damage, Line, scan
+from .line import BRACE, END, HEAD, HEAD_LENGTH, MARKER, Damage, Line, scan
 from .place import Place, claim_of, place_of
 from .removed import count_removed
 from .segment import Segment, list_segments
@@ -154,7 +154,7 @@ class StreamReader:
         self._next = first
 
     def _finish(self) -> None:
-        """The end of a stream that nobody writes: what is left unexplained is a torn tail."""
+        """The end of a stream that nobody writes: what is left unexplained is a torn tail, or lost."""
         if self._hurt is not None:
             lost = self._lost_in(self._hurt)
             self._report("lost-tail" if lost else "torn-tail", self._hurt, self._next, lost)
@@ -177,7 +177,7 @@ class StreamReader:
         begins = data.startswith(MARKER) or MARKER.startswith(data)
         if begins and min(data, default=32) >= 32 and data.count(MARKER) <= 1:
             return 0
-        return max(1, data.count(b"\n"))
+        return max(1, data.count(MARKER), data.count(END))
 
     def _read_segment(
         self, segment: Segment, found: list[StoredRecord], room: tuple[int, int], limit: int | None, *, final: bool

@@ -116,6 +116,37 @@ def test_every_single_bit_of_a_line_is_missed_if_it_flips(layout: Layout):
             assert damage == [DamageReport("hole", path.name, start, stop, 3, 1)], (place, bit)
 
 
+def test_every_single_bit_of_the_last_line_is_missed_if_it_flips(layout: Layout):
+    """At the end of a dead stream a damaged line is told from one that a killed process left half written."""
+    directory = a_stream(layout, 2)
+    path = only_segment(directory)
+    data = path.read_bytes()
+    start, stop = offsets(data)[-2:]
+    for place in range(start, stop - 1):
+        for bit in range(8):
+            changed = bytearray(data)
+            changed[place] ^= 1 << bit
+            path.write_bytes(changed)
+            records, damage = read_all(directory)
+            assert [record.sequence for record in records] == [1, 2], (place, bit)
+            assert damage == [DamageReport("lost-tail", path.name, start, stop, 3, 1)], (place, bit)
+
+
+def test_several_lost_lines_at_the_end_are_counted(layout: Layout):
+    """As far as it can be told: zeros may have been any number of records."""
+    directory = a_stream(layout, 5)
+    path = only_segment(directory)
+    data = path.read_bytes()
+    starts = offsets(data)
+    changed = bytearray(data)
+    for number in (4, 5, 6):
+        changed[starts[number - 1] + 200] ^= 1
+    path.write_bytes(changed)
+    assert read_all(directory)[1] == [DamageReport("lost-tail", path.name, starts[3], starts[6], 4, 3)]
+    path.write_bytes(data[: starts[3]] + bytes(4096))
+    assert read_all(directory)[1] == [DamageReport("lost-tail", path.name, starts[3], starts[3] + 4096, 4, 1)]
+
+
 def test_every_single_bit_of_the_newlines_around_a_line_is_reported_and_costs_nothing(layout: Layout):
     """A newline with a flipped bit loses no record on either side."""
     directory = a_stream(layout, 4)
