@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 import http.client
+import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -21,9 +24,16 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
 from support.collector import AGENT, CONFIGURATIONS, FORWARD, Collector, require_collector, validate
 
-SHIPPED = sorted(path for path in CONFIGURATIONS.rglob("*.yaml") if path.name != "manifest.yaml")
+SHIPPED = sorted(
+    path for folder in ("agent", "gateway", "scale-out") for path in (CONFIGURATIONS / folder).glob("*.yaml")
+)
 # The variables that have no default, for configurations that are only looked at.
-NO_DEFAULT = {"OTELCOL_GATEWAY_ENDPOINT": "https://gateway.invalid:4318"}
+NO_DEFAULT = {
+    "OTELCOL_GATEWAY_ENDPOINT": "https://gateway.invalid:4318",
+    "OTELCOL_SEARCH_ENDPOINT": "https://search.invalid:4318",
+    "OTELCOL_S3_BUCKET": "audit",
+    "OTELCOL_TENANT_S3_BUCKET": "audit-acme",
+}
 
 pytestmark = pytest.mark.usefixtures("collector_binary")
 
@@ -40,29 +50,57 @@ def test_a_shipped_configuration_is_valid(config: Path) -> None:
     assert checked.returncode == 0, checked.stderr
 
 
-@pytest.mark.parametrize("config", SHIPPED, ids=lambda path: str(path.relative_to(CONFIGURATIONS)))
-def test_a_misspelt_key_is_refused(config: Path, tmp_path: Path) -> None:
-    """The check that accepts the shipped files refuses a copy in which any one key is misspelt."""
-    shipped = yaml.safe_load(config.read_text(encoding="utf-8"))
+def test_a_misspelt_key_is_refused(tmp_path: Path) -> None:
+    """The check that accepts the shipped files refuses each copy in which one key is misspelt.
+
+    A key that several files share at the same place is misspelt in the last of them only; every file has its turn.
+    """
+    shipped = {config: yaml.safe_load(config.read_text(encoding="utf-8")) for config in SHIPPED}
+    last = {path: config for config in SHIPPED for path in _key_paths(shipped[config])}
     file = tmp_path / "copy.yaml"
-
-    def accepts(config: Any) -> bool:
-        file.write_text(yaml.safe_dump(config), encoding="utf-8")
-        return validate(file, NO_DEFAULT).returncode == 0
-
-    assert accepts(shipped)
     accepted = []
-    for *parents, key in _key_paths(shipped):
+    for path, config in [*last.items(), *((("receivers",), config) for config in SHIPPED)]:
+        *parents, key = path
         if parents == ["service", "pipelines"]:
             continue  # these are names, not keys
-        broken = copy.deepcopy(shipped)
+        broken = copy.deepcopy(shipped[config])
         parent = broken
         for step in parents:
             parent = parent[step]
         parent[f"{key}_misspelt"] = parent.pop(key)
-        if accepts(broken):
-            accepted.append([*parents, key])
+        file.write_text(yaml.safe_dump(broken), encoding="utf-8")
+        if validate(file, NO_DEFAULT).returncode == 0:
+            accepted.append((str(config.relative_to(CONFIGURATIONS)), *path))
     assert not accepted
+
+
+def test_the_shared_parts_are_in_every_configuration() -> None:
+    """No configuration differs from the parts that it shares with others."""
+    assembled = subprocess.run(
+        [sys.executable, CONFIGURATIONS / "assemble.py", "--check"], capture_output=True, text=True, timeout=30
+    )
+    assert assembled.returncode == 0, assembled.stdout
+
+
+def test_the_comparison_of_parts_sees_a_difference(tmp_path: Path) -> None:
+    """A copy of the configurations in which a part was changed is found, and mended by the same program."""
+    there = tmp_path / "collector-config"
+    shutil.copytree(CONFIGURATIONS, there)
+    part = there / "parts" / "disk-queue.yaml"
+    part.write_text(part.read_text().replace("sizer: bytes", "sizer: items"))
+    program = [sys.executable, there / "assemble.py"]
+    assert subprocess.run([*program, "--check"], capture_output=True, timeout=30).returncode == 1
+    assert subprocess.run(program, capture_output=True, timeout=30).returncode == 0
+    assert subprocess.run([*program, "--check"], capture_output=True, timeout=30).returncode == 0
+    assert "sizer: items" in (there / "gateway" / "config.yaml").read_text()
+    assert "sizer: items" in (there / "agent" / "forward.yaml").read_text()
+
+
+@pytest.mark.parametrize("variable", ["OTELCOL_S3_BUCKET", "OTELCOL_SEARCH_ENDPOINT", "OTELCOL_TENANT_S3_BUCKET"])
+def test_a_gateway_without_a_destination_does_not_start(variable: str) -> None:
+    """A gateway that was not told one of its destinations is refused instead of queueing for nobody."""
+    config = CONFIGURATIONS / "gateway" / "tenants.yaml"
+    assert validate(config, {**NO_DEFAULT, variable: ""}).returncode != 0
 
 
 def test_forwarding_without_a_gateway_does_not_start() -> None:
