@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any, Final, TypeVar, cast
 
 from . import semconv as sc
+from .forks import in_child
 from .record import Actor, Source, Target, flatten
 
 FORK_PATIENCE_S: Final = 1.0
@@ -167,21 +168,33 @@ def current_trace() -> tuple[str, str]:
 
 
 _own_threads: set[int] = set()
+"""Identifiers of our threads: for a first look, because a forked child gives those of its parent to other threads."""
+
+
+class _Thread(threading.local):
+    """Whether this thread is one of ours."""
+
+    ours = False
+
+
+_thread = _Thread()
 
 
 def enter_own_thread() -> None:
     """Called by each thread of ours when it starts: what it logs (httpx logs its requests) is never captured."""
+    _thread.ours = True
     _own_threads.add(threading.get_ident())
 
 
 def leave_own_thread() -> None:
     """Called by each thread of ours when it ends; identifiers are used again."""
+    _thread.ours = False
     _own_threads.discard(threading.get_ident())
 
 
 def in_own_thread() -> bool:
     """Whether the caller runs on a thread of ours."""
-    return threading.get_ident() in _own_threads
+    return _thread.ours
 
 
 def _before_fork() -> None:
@@ -207,5 +220,6 @@ def _after_fork_in_child() -> None:
     _own_threads.intersection_update({threading.get_ident()})
 
 
+in_child(_after_fork_in_child)
 if sys.platform != "win32":
-    os.register_at_fork(before=_before_fork, after_in_child=_after_fork_in_child)
+    os.register_at_fork(before=_before_fork)

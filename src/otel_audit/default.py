@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
-import os
-import sys
 import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from .errors import ConfigurationError, JournalError, NotConfiguredError
+from .forks import in_child
 from .health import FlushResult, ProviderStatus
 from .logger import AuditLogger
 from .provider import AuditProvider
@@ -31,8 +30,7 @@ def _after_fork_in_child() -> None:
     _lock = threading.Lock()
 
 
-if sys.platform != "win32":
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+in_child(_after_fork_in_child)
 
 
 def configure(

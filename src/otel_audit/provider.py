@@ -7,7 +7,6 @@ import atexit
 import contextlib
 import logging
 import os
-import sys
 import time
 import weakref
 from collections.abc import Callable, Sequence
@@ -19,6 +18,7 @@ from .delivery.shipper import Shipper
 from .durability import Durabilities, Durability
 from .errors import AuditError, EmitError, InvalidRecordError, JournalClosedError, JournalError, JournalFullError
 from .flushing import Reckoning
+from .forks import PROCESS, in_child, notice_fork
 from .health import FlushResult, ProviderStatus, write_process_state
 from .journal.journal import Journal
 from .journal.layout import Layout
@@ -139,6 +139,7 @@ class AuditProvider:
                 self._durabilities.check(level)
             check(record)
             if chosen_id:
+                _here()
                 first = self._chosen.claim(record)
                 if first is not None:
                     return self.reach(first, level, timeout_s)
@@ -233,6 +234,7 @@ class AuditProvider:
         Cancelling it does not unrecord: the record is, or soon will be, in the journal; where that fails, it is said
         in the log and counted as ``records.failed``.
         """
+        _here()
         level = self.settings.durability if durability is None else durability
         try:
             self._durabilities.check(level)
@@ -289,6 +291,7 @@ class AuditProvider:
         Returns:
             What was delivered, pending, dead-lettered and damaged; true only where nothing is pending or damaged.
         """
+        _here()
         return self._reckoning.flush(timeout_s)
 
     async def aflush(self, timeout_s: float = 30.0) -> FlushResult:
@@ -297,6 +300,7 @@ class AuditProvider:
 
     def status(self) -> ProviderStatus:
         """How this process's auditing is doing: its stream, destinations, counters, and handlers out of reach."""
+        _here()
         writer = self.journal.writer
         return ProviderStatus(
             journal=str(self.journal.layout.root),
@@ -329,6 +333,7 @@ class AuditProvider:
         Raises:
             JournalError: the last record could not be written, or the last sync failed.
         """
+        _here()
         deadline = time.monotonic() + timeout_s
         if self._shut_down:
             return FlushResult(tuple(self._reckoning.destinations()))
@@ -350,7 +355,8 @@ class AuditProvider:
 
     def flush_at_exit(self) -> None:
         """Deliver for a bounded time.  The journal stays open: what is logged later at exit is journaled too."""
-        if self._shut_down or self._pid != os.getpid() or self.journal.writer is None:
+        _here()
+        if self._shut_down or self.journal.writer is None:
             return
         try:
             self.journal.sync()
@@ -366,14 +372,16 @@ class AuditProvider:
             )
 
     def after_fork_in_child(self) -> None:
-        """A forked child emits into a stream of its own; the parent's is not touched."""
-        self._pid = os.getpid()
+        """A forked child emits into a stream of its own; the parent's is not touched.  Twice is harmless."""
+        if self._pid == os.getpid():
+            return
         self._off_loop.abandon()
         self._chosen = ChosenIds()
         self.counters.clear()
         self.journal.abandon()
         for shipper in self.shippers:
             shipper.abandon()
+        self._pid = os.getpid()
 
     def __enter__(self) -> AuditProvider:
         return self
@@ -425,11 +433,16 @@ def _after_fork_in_child() -> None:
         provider.after_fork_in_child()
 
 
+def _here() -> None:
+    """Notice a fork before anything of this process is used."""
+    if not PROCESS[0]:
+        notice_fork()
+
+
 def _flush_at_exit() -> None:
     for provider in list(_providers):
         provider.flush_at_exit()
 
 
-if sys.platform != "win32":
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+in_child(_after_fork_in_child)
 atexit.register(_flush_at_exit)

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from . import semconv as sc
 from .errors import InvalidRecordError
+from .forks import PROCESS, in_child, notice_fork
 from .rules import (
     ID_LENGTH_MAX,
     Outcome,
@@ -257,6 +258,8 @@ def new_record_id() -> str:
 
     Made by the dozen, because each call to the operating system costs as much as the rest of it.
     """
+    if not PROCESS[0]:
+        notice_fork()
     try:
         return _ids.pop()
     except IndexError:
@@ -269,7 +272,7 @@ def new_record_id() -> str:
         return last
 
 
-os.register_at_fork(after_in_child=_ids.clear)  # or parent and child would give the same ids
+in_child(_ids.clear)  # or parent and child would give the same ids
 
 
 def flatten(

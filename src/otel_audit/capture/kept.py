@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 import weakref
@@ -12,6 +11,7 @@ from typing import Any, Final
 
 from ..context import enter_own_thread, leave_own_thread
 from ..errors import ConfigurationError, JournalError
+from ..forks import in_child
 from ..record import AuditRecord
 
 KEPT_MAX: Final = 10_000
@@ -114,5 +114,4 @@ def _forget_in_child() -> None:
         kept._reset()  # noqa: SLF001 - the records are the parent's, and it has them
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_in_child)
+in_child(_forget_in_child)

@@ -18,11 +18,11 @@ from ..errors import (
     JournalSyncError,
     UnsafeJournalError,
 )
+from ..forks import PROCESS, notice_fork
 from .commit import GroupCommit
 from .control import stopped
 from .courtesy import expect_waiting
 from .creation import begin_stream, remove_unfinished
-from .forks import mark_process
 from .layout import FileSystem, Layout, check_platform, file_system
 from .ledger import Policy, trim
 from .metadata import describe_stream
@@ -99,7 +99,6 @@ class Journal:
 
     def _reset(self) -> None:
         self._pid = os.getpid()
-        self._mark = mark_process()
         self._writer: StreamWriter | None = None
         self._commit: GroupCommit | None = None
         self._create_lock, self._creating = owned_lock()
@@ -152,7 +151,7 @@ class Journal:
         while True:
             try:
                 writer = self._writer
-                if writer is None or not self._mark[0]:
+                if writer is None or not PROCESS[0]:
                     writer = self._begin(entry)
                     if writer is None:
                         return ""
@@ -215,7 +214,9 @@ class Journal:
 
     def _begin(self, entry: Entry) -> StreamWriter | None:
         """The writer of this process, made if need be; ``None`` where a call of this very thread is at it below us."""
-        if self._pid != os.getpid():  # forked without Python's hooks
+        if not PROCESS[0]:
+            notice_fork()
+        if self._pid != os.getpid():  # nobody who registered knows of this journal
             self.abandon()
         if self._creating():
             if len(self._early) >= DEFERRED_MAX:
