@@ -65,6 +65,8 @@ def configure(
     reachability = importlib.import_module("otel_audit.capture.reachability")
     provider = build_provider(**options)
     provider.unreachable_handlers = reachability.unreachable_handlers
+    if _provider is not None:
+        provider.take_over(_provider)
     previous = _replace(provider)
     try:
         for logger in given:

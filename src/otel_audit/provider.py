@@ -28,9 +28,10 @@ from .offloop import OffLoop
 from .preparation import prepare
 from .provider_settings import ProviderSettings
 from .receipt import AuditReceipt
+from .receipts import annotate, receipt_of
 from .record import AuditRecord, check
 from .resource import ProcessResource
-from .retries import ChosenIds
+from .retries import ChosenIds, Claim
 from .telemetry import Counters
 
 __all__ = ["AuditLogger", "AuditProvider", "Durability", "ProviderSettings"]
@@ -85,14 +86,18 @@ class AuditProvider:
         """Journals an entry that a capture wrote down itself, as ``preparation.prepare`` would have; only where
         ``takes_parts``.  What it raises is for :meth:`not_taken`."""
         self.shippers = [Shipper(self.journal, d, adopt=settings.adopt) for d in settings.destinations]
-        self._durabilities = Durabilities(self.journal, [s for s in self.shippers if s.destination.required])
-        self._durabilities.check(settings.durability)
+        self.durabilities = Durabilities(self.journal, [s for s in self.shippers if s.destination.required])
+        self.durabilities.check(settings.durability)
         self._reckoning = Reckoning(self.journal, self.shippers)
         self.journal.on_written = self._wake_shippers
         self.journal.on_housekeeping = self._write_state
         _providers.add(self)
         if settings.adopt:
             self._wake_shippers()
+
+    def take_over(self, before: AuditProvider) -> None:
+        """Know what was emitted through the provider that this one is about to replace, so that retries stay safe."""
+        self._chosen = before._chosen
 
     def get_audit_logger(self, name: str | None = None) -> AuditLogger:
         """A logger that emits through this provider; its name becomes an attribute of its records."""
@@ -133,17 +138,18 @@ class AuditProvider:
         receipt: AuditReceipt | None = None
         stream_id = ""
         observed_ns = 0
-        claimed = False
+        claim: Claim | None = None
         try:
             if level != "process":
-                self._durabilities.check(level)
+                self.durabilities.check(level)
             check(record)
             if chosen_id:
                 _here()
-                first = self._chosen.claim(record)
+                claim = Claim(self._chosen, record, self.durabilities)
+                first = claim.take()
                 if first is not None:
-                    return self.reach(first, level, timeout_s)
-                claimed = True
+                    receipt = first
+                    return self.reach(receipt, level, timeout_s)
             whole = self._whole(record)
             observed_ns = self.now_ns()
             head, tail = prepare(
@@ -154,11 +160,16 @@ class AuditProvider:
             )
             entry = Entry(head, tail)
             stream_id = self.journal.append(entry, wait_s=wait_s)
-            receipt = _receipt(record.attributes[sc.RECORD_ID], entry, stream_id, observed_ns)
-            if claimed:
-                self._chosen.settle(record.record_id, receipt)
+            receipt = receipt_of(record.attributes[sc.RECORD_ID], entry, stream_id, observed_ns)
+            if claim is not None:
+                claim.settle(receipt)
             return receipt if level == "process" else self.reach(receipt, level, timeout_s)
         except BaseException as error:
+            known = receipt or annotate(
+                error, record.attributes.get(sc.RECORD_ID, ""), entry, self.journal, observed_ns
+            )
+            if claim is not None:
+                claim.settle(known)
             if isinstance(error, JournalClosedError) and self.successor is not None:
                 return self.successor.emit_record(
                     record,
@@ -170,15 +181,8 @@ class AuditProvider:
                 )
             if isinstance(error, InvalidRecordError):
                 self.counters.add("records.invalid")
-            if receipt is None:
-                known = _annotate(error, record.attributes.get(sc.RECORD_ID, ""), entry, self.journal, observed_ns)
-                if claimed:
-                    self._chosen.settle(record.record_id, known)
-            else:
-                if claimed:
-                    self._chosen.settle(record.record_id, receipt)
-                if not isinstance(error, EmitError):
-                    mark(error, journaled=True, receipt=receipt)
+            if receipt is not None and not isinstance(error, EmitError):
+                mark(error, journaled=True, receipt=receipt)
             raise
 
     def _whole(self, record: AuditRecord) -> AuditRecord:
@@ -211,14 +215,21 @@ class AuditProvider:
             except Exception as second:  # noqa: BLE001 - the successor says what follows
                 self.successor.not_taken(second, entry, record_id, observed_ns)
             return
-        _annotate(error, record_id, entry, self.journal, observed_ns)
+        annotate(error, record_id, entry, self.journal, observed_ns)
         raise error
 
     def reach(self, receipt: AuditReceipt, level: str, timeout_s: float | None = None) -> AuditReceipt:
         """Wait until a journaled record has a durability; see :meth:`Durabilities.reach`."""
-        if self.successor is not None and not self._durabilities.owns(receipt):
-            return self.successor.reach(receipt, level, timeout_s)
-        return self._durabilities.reach(receipt, level, timeout_s)
+        return self.durabilities_of(receipt).reach(receipt, level, timeout_s)
+
+    def durabilities_of(self, receipt: AuditReceipt) -> Durabilities:
+        """Those of the provider that journaled a record, where this one had others before it or has one after it."""
+        if self.durabilities.owns(receipt):
+            return self.durabilities
+        earlier = self._chosen.journaled_by(receipt)
+        if isinstance(earlier, Durabilities) and earlier.owns(receipt):
+            return earlier
+        return self.successor.durabilities_of(receipt) if self.successor is not None else self.durabilities
 
     async def aemit_record(
         self,
@@ -237,7 +248,7 @@ class AuditProvider:
         _here()
         level = self.settings.durability if durability is None else durability
         try:
-            self._durabilities.check(level)
+            self.durabilities.check(level)
         except AuditError as error:
             mark(error, journaled=False)
             raise
@@ -258,11 +269,10 @@ class AuditProvider:
 
     async def areach(self, receipt: AuditReceipt, level: str, timeout_s: float | None = None) -> AuditReceipt:
         """:meth:`reach` for coroutines."""
-        if self.successor is not None and not self._durabilities.owns(receipt):
-            return await self.successor.areach(receipt, level, timeout_s)
+        durabilities = self.durabilities_of(receipt)
         if level == "disk":
-            return await self._off_loop.run(lambda: self._durabilities.reach(receipt, level))
-        return await self._durabilities.areach_delivered(receipt, timeout_s)
+            return await self._off_loop.run(lambda: durabilities.reach(receipt, level))
+        return await durabilities.areach_delivered(receipt, timeout_s)
 
     def _is_quick(self) -> bool:
         """Whether a record can be appended without waiting for a disk: there is a stream, and room in its segment."""
@@ -376,7 +386,7 @@ class AuditProvider:
         if self._pid == os.getpid():
             return
         self._off_loop.abandon()
-        self._chosen = ChosenIds()
+        self._chosen.claims.clear()
         self.counters.clear()
         self.journal.abandon()
         for shipper in self.shippers:
@@ -398,31 +408,6 @@ class AuditProvider:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.ashutdown()
-
-
-def _receipt(record_id: str, entry: Entry, stream_id: str, observed_ns: int) -> AuditReceipt:
-    return AuditReceipt(
-        record_id,
-        stream_id,
-        entry.sequence,
-        entry.sha256,
-        "deferred" if entry.deferred and not entry.sequence else "process",
-        observed_ns,
-    )
-
-
-def _annotate(
-    error: BaseException, record_id: str, entry: Entry | None, journal: Journal, observed_ns: int
-) -> AuditReceipt | None:
-    """Say on the error itself whether the record is safe; the receipt, where it is."""
-    if entry is None:
-        mark(error, journaled=False)
-        return None
-    receipt = None
-    if entry.sequence and journal.writer is not None:
-        receipt = _receipt(record_id, entry, journal.writer.stream_id, observed_ns)
-    mark(error, journaled=entry.journaled, receipt=receipt)
-    return receipt
 
 
 _providers: weakref.WeakSet[AuditProvider] = weakref.WeakSet()

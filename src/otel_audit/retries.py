@@ -4,69 +4,96 @@ from __future__ import annotations
 
 import time
 from hashlib import sha256
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from .errors import InvalidRecordError
 from .preparation import prepare
-from .receipt import AuditReceipt
 from .record import AuditRecord
+
+if TYPE_CHECKING:
+    from .receipt import AuditReceipt
 
 REMEMBERED_MAX: Final = 10_000
 _PATIENCE_S: Final = 5.0
 
 
-class _Claim:
-    """An id in use: the fingerprint of its record, and its receipt once there is one."""
+class Claim:
+    """One ``emit`` of a record with an id that its caller chose.
 
-    __slots__ = ("fingerprint", "receipt")
+    It is made before the id is taken and settled however the ``emit`` ends, so whatever interrupts in between leaves
+    no id that nobody will settle.
 
-    def __init__(self, fingerprint: bytes) -> None:
-        self.fingerprint = fingerprint
+    Args:
+        ids: what it is about to be taken from.
+        record: the record.
+        by: what the provider that is about to journal it knows of durabilities.
+
+    Attributes:
+        fingerprint: of the record.
+        receipt: once the record is journaled.
+    """
+
+    __slots__ = ("_ids", "_record_id", "by", "fingerprint", "receipt")
+
+    def __init__(self, ids: ChosenIds, record: AuditRecord, by: object) -> None:
+        self._ids = ids
+        self._record_id = record.record_id
+        self.fingerprint = fingerprint(record)
+        self.by = by
         self.receipt: AuditReceipt | None = None
 
-
-class ChosenIds:
-    """The last :data:`REMEMBERED_MAX` ids that callers chose."""
-
-    def __init__(self) -> None:
-        self._claims: dict[str, _Claim] = {}
-
-    def claim(self, record: AuditRecord) -> AuditReceipt | None:
-        """Claim a record's id for it; the receipt of the first ``emit`` where there was one, else ``None``: go on.
+    def take(self) -> AuditReceipt | None:
+        """Take the id; the receipt of the first ``emit`` where there was one, else ``None``: go on.
 
         Where another thread is just emitting the same record, its receipt is waited for.
 
         Raises:
             InvalidRecordError: the id was used for another record.
         """
-        mine = _Claim(fingerprint(record))
+        claims = self._ids.claims
         deadline = time.monotonic() + _PATIENCE_S
         while True:
-            first = self._claims.setdefault(record.record_id, mine)
-            if first is mine:
-                if len(self._claims) > REMEMBERED_MAX:
-                    self._forget_oldest()
+            first = claims.setdefault(self._record_id, self)
+            if first is self:
+                self._ids.forget_oldest()
                 return None
-            if first.fingerprint != mine.fingerprint:
-                raise InvalidRecordError("record_id", "was used before for a different record", record.record_id)
+            if first.fingerprint != self.fingerprint:
+                raise InvalidRecordError("record_id", "was used before for a different record", self._record_id)
             if first.receipt is not None:
                 return first.receipt
             if time.monotonic() > deadline:
                 return None
             time.sleep(0.001)
 
-    def settle(self, record_id: str, receipt: AuditReceipt | None) -> None:
-        """The receipt of a claimed id; ``None``: the emit failed, the id is free again."""
-        if receipt is None:
-            self._claims.pop(record_id, None)
-        else:
-            claim = self._claims.get(record_id)
-            if claim is not None:
-                claim.receipt = receipt
+    def settle(self, receipt: AuditReceipt | None) -> None:
+        """The ``emit`` has ended: its receipt, or ``None``: nothing is journaled, and the id is free again."""
+        if receipt is not None:
+            self.receipt = receipt
+        elif self._ids.claims.get(self._record_id) is self:
+            self._ids.claims.pop(self._record_id, None)
 
-    def _forget_oldest(self) -> None:
+
+class ChosenIds:
+    """The last :data:`REMEMBERED_MAX` ids that callers chose.  A provider leaves them to its successor.
+
+    Attributes:
+        claims: by record id, oldest first.
+    """
+
+    def __init__(self) -> None:
+        self.claims: dict[str, Claim] = {}
+
+    def journaled_by(self, receipt: AuditReceipt) -> object:
+        """``by`` of the claim that got this receipt; ``None`` where that is not remembered."""
+        claim = self.claims.get(receipt.record_id)
+        return claim.by if claim is not None and claim.receipt is not None else None
+
+    def forget_oldest(self) -> None:
+        """Keep to the bound."""
+        if len(self.claims) <= REMEMBERED_MAX:
+            return
         try:
-            self._claims.pop(next(iter(self._claims)), None)
+            self.claims.pop(next(iter(self.claims)), None)
         except (StopIteration, RuntimeError):  # another thread was quicker
             return
 

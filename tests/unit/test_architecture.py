@@ -64,6 +64,7 @@ FLOORS = (
             "durability",
             "provider_settings",
             "logger",
+            "receipts",
             "provider",
         ),
         ordered=True,

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
 
-from otel_audit import AuditProvider, AuditRecord, audit_context, retries
+import otel_audit
+from otel_audit import AuditProvider, AuditRecord, audit_context, default, retries
 from otel_audit import semconv as sc
 from otel_audit.errors import InvalidRecordError, JournalError
 from otel_audit.journal.files import Files
@@ -168,6 +172,72 @@ def test_a_retry_after_an_interruption_finds_the_record(root: Path) -> None:
         assert len(stored(root)) == 2
 
 
+def _emit_interrupted(logger: Any, record_id: str, line: int) -> bool:
+    """Emit, and be interrupted before the n-th line of what deals with chosen ids; whether there are so many."""
+    left = line
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal left
+        name = Path(frame.f_code.co_filename).name
+        if name != "retries.py" and not (name == "provider.py" and frame.f_code.co_name == "emit_record"):
+            return trace if event == "call" else None
+        if event == "line":
+            left -= 1
+            if left == 0:
+                raise KeyboardInterrupt
+        return trace
+
+    try:
+        sys.settrace(trace)
+        login(logger, record_id=record_id)
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(None)
+    return False
+
+
+def test_an_interruption_leaves_no_id_that_nobody_settles(
+    root: Path, provider: AuditProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever it strikes, the retry finds the id free or the record written: it neither waits nor writes twice."""
+    monkeypatch.setattr(retries, "_PATIENCE_S", 0.0)  # an id that nobody settles shows as a second record
+    logger = provider.get_audit_logger()
+    login(logger)
+    lines = 0
+    while _emit_interrupted(logger, f"r-{lines}", lines + 1):
+        receipt = login(logger, record_id=f"r-{lines}")
+        assert login(logger, record_id=f"r-{lines}") == receipt
+        lines += 1
+    assert lines > 20
+    assert [record.record_id for record in stored(root)][1:] == [f"r-{number}" for number in range(lines + 1)]
+
+
+def test_a_second_configure_remembers_what_was_emitted_through_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A retry afterwards gets the first receipt, and the durability that it asks for, from the journal that has it."""
+    monkeypatch.setattr(default, "_provider", None)
+    arrived = tmp_path / "arrived.jsonl"
+    logger = otel_audit.get_audit_logger()
+    options: dict[str, Any] = {"destinations": {"one": f"file:{arrived}"}, "allow_volatile": True}
+    otel_audit.configure(journal=tmp_path / "first", **options)
+    first = login(logger, record_id="r-1")
+    second = otel_audit.configure(journal=tmp_path / "second", **options)
+    try:
+        assert login(logger, record_id="r-1") == first
+        assert login(logger, record_id="r-1", durability="disk").durability == "disk"
+        assert login(logger, record_id="r-1", durability="delivered", timeout_s=20).durability == "delivered"
+        again = asyncio.run(logger.aemit("user.login", **LOGIN, record_id="r-1", durability="disk"))
+        assert (again.durability, again.stream_id) == ("disk", first.stream_id)
+        with pytest.raises(InvalidRecordError, match="used before for a different record"):
+            login(logger, record_id="r-1", actor="u-43")
+        assert stored(tmp_path / "second") == []
+    finally:
+        second.shutdown(20)
+    assert arrived.read_text().count('"record_id":"r-1"') == 1
+
+
 def test_a_retry_can_ask_for_more(root: Path) -> None:
     """The first try was journaled; the second waits until it is delivered."""
     sink = Sink()
@@ -185,7 +255,7 @@ def test_the_memory_has_a_bound(root: Path, provider: AuditProvider, monkeypatch
     logger = provider.get_audit_logger()
     for number in range(5):
         login(logger, record_id=f"r-{number}")
-    assert len(provider._chosen._claims) == 3
+    assert len(provider._chosen.claims) == 3
     login(logger, record_id="r-4")
     assert len(stored(root)) == 5
     login(logger, record_id="r-0")

@@ -22,7 +22,7 @@ from ..preparation import prepare
 from ..provider import ProviderSettings
 from ..receipt import AuditReceipt
 from ..record import AuditRecord, check
-from ..retries import ChosenIds
+from ..retries import ChosenIds, Claim
 from ..telemetry import Counters
 
 
@@ -86,7 +86,8 @@ class RecordingProvider:
         with self._lock:
             if self._shut_down:
                 raise JournalClosedError("the provider was shut down")
-            first = self._chosen.claim(record) if chosen_id else None
+            claim = Claim(self._chosen, record, self) if chosen_id else None
+            first = claim.take() if claim is not None else None
             if first is not None:
                 return first
             number = len(self.records) + 1
@@ -96,8 +97,8 @@ class RecordingProvider:
             receipt = AuditReceipt(
                 record.record_id, self._stream_id, number, self._previous_hash, durability or "process", observed_ns
             )
-            if chosen_id:
-                self._chosen.settle(record.record_id, receipt)
+            if claim is not None:
+                claim.settle(receipt)
         return receipt
 
     async def aemit_record(self, record: AuditRecord, **options: Any) -> AuditReceipt:
