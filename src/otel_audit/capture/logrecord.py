@@ -40,7 +40,8 @@ def read(record: logging.LogRecord, apart: Collection[str], include: Collection[
     state = record.__dict__
     carried: Mapping[str, Any] = state.get(CARRIED) or {}
     message, nameable, misfits = message_of(record)
-    if carried:  # the queue's handler has made one text of the message, its arguments and the traceback
+    melted = carried and is_melted(record)
+    if melted:
         message, nameable, misfits = carried["message"], carried["nameable"], carried["misfits"]
     given = {name: value for name, value in state.items() if name not in apart}
     if isinstance(message, Mapping) and (state.keys() >= _STRUCTLOG or isinstance(message.get("event"), str)):
@@ -50,10 +51,11 @@ def read(record: logging.LogRecord, apart: Collection[str], include: Collection[
         draft.misfits = misfits
     _describe(record, draft)
     if carried:
-        draft.found.update(carried["exception"])
         draft.facts = carried["facts"]
         draft.trace_id, draft.span_id = carried["trace"]
-    stack = carried.get("stack") or record.stack_info
+    if melted:
+        draft.found.update(carried["exception"])
+    stack = (carried["stack"] if melted else None) or record.stack_info
     if stack:
         draft.found[sc.CODE_STACKTRACE] = text_of(stack)
     draft.found.update(surroundings(record, include))
@@ -90,6 +92,15 @@ def _describe(record: logging.LogRecord, draft: Draft) -> None:
         if not draft.timestamp_ns:
             draft.found.setdefault(sc.ORIGINAL_TIMESTAMP, record.created)
     draft.trace_id, draft.span_id = current_trace()
+
+
+def is_melted(record: logging.LogRecord) -> bool:
+    """Whether a queue's handler has made one text of the message, its arguments and the traceback.
+
+    It sets ``args`` to ``None``, which no logger does.  What is not melted is read as it is: it may have been changed,
+    by a filter that takes secrets out, since :func:`carry` saw it.
+    """
+    return record.args is None
 
 
 def carry(record: logging.LogRecord) -> dict[str, Any]:

@@ -1,16 +1,22 @@
 r"""An event that passes two captures of one provider is journaled once.
 
-Three ways lead past two of them: a ``LogRecord`` that propagates past two ``AuditHandler``\\ s; a structlog event that
-``StructlogAuditProcessor`` journals and that then reaches an ``AuditHandler`` as a ``LogRecord``; and a ``LogRecord``
-that structlog's ``ProcessorFormatter`` runs through a processor.
+What is one event?  **One ``LogRecord`` object**, however many handlers it is given to: by propagation, by a
+``MemoryHandler``, in one thread or in several.  A copy is an event of its own (somebody may log copies on purpose, each
+with something else in it), except where it can be seen what it stands for:
 
-Nothing is written on the ``LogRecord`` or into the event (other handlers and renderers would show it).  A ``LogRecord``
-and its copies are known by the *identity* of their ``relativeCreated``, a number object that is made anew for every
-record.  A structlog call is known by the identity of its keyword mapping, which lives in the frame of structlog's
-``_proxy_to_logger`` for as long as the call lasts; a ``LogRecord`` was made from it where that very frame called the
-logger that made the record.  What is compared is referred to from here, so that nothing else can take its identity.
+- a filter of an ``AuditHandler`` returns it: it stands for the record that the filter was given (:func:`stand_for`);
+- structlog's ``ProcessorFormatter`` makes it: it stands for the record that is being formatted (:func:`original`);
+- a ``QueueHandler`` makes it, and an ``AuditContextFilter`` was there before: both have what the filter has set.
 
-Where this cannot be told (a wrapper of one's own around the logger) the event is journaled twice, never not at all.
+**One structlog call**, however many processors see its event, and the ``LogRecord`` that was made from it: the one that
+the call's frame (``_proxy_to_logger``) made by calling a logger.
+
+Nothing is written on the ``LogRecord`` or into the event, where other handlers and renderers would show it.  Records
+are remembered by weak references, which no other record can be taken for, whatever stamps it has.  A call is marked in
+the mapping of its keywords, which structlog has copied before it runs the processors; it lives in the call's frame, and
+is gone with it.
+
+Where it cannot be told what a record stands for it is journaled twice, never not at all.
 """
 
 from __future__ import annotations
@@ -20,31 +26,33 @@ import sys
 import threading
 from types import FrameType
 from typing import Any, Final
+from weakref import ref
+
+RECORDS_MAX: Final = 10_000
+"""How many records are remembered.  At one more those that are gone are forgotten; if there are none, all are."""
 
 _LOG: Final = logging.Logger._log.__code__  # noqa: SLF001
+_HANDLE: Final = logging.Logger.handle.__code__
+_FORMAT: Final = logging.Handler.format.__code__
 _PROXY: Final = "_proxy_to_logger"
 _KEYWORDS: Final = "event_kw"
+_MARK: Final = "_otel_audit_journaled_by"
+
+_records: dict[int, tuple[Any, ...]] = {}
+"""Identity of a ``LogRecord`` → a weak reference to it, and the providers that have journaled it."""
 
 
-_THREADS_MAX: Final = 10_000
-
-_last: dict[Any, tuple[object, ...]] = {}
-"""Thread that logged → ``relativeCreated`` of the last ``LogRecord`` journaled of it, and the providers that did so."""
-
-
-class _Call(threading.local):
-    """The structlog call of this thread whose event was journaled last.
+class _Calls(threading.local):
+    """The structlog calls of this thread.
 
     Attributes:
-        keywords: the keyword mapping of the call.
-        providers: those that journaled its event.
+        are_marked: whether one that is in progress may have been journaled: only then is the stack searched.
     """
 
-    keywords: object = None
-    providers: tuple[object, ...] = ()
+    are_marked = False
 
 
-_call = _Call()
+_calls = _Calls()
 
 
 def claim(record: logging.LogRecord, provider: object) -> bool:
@@ -52,29 +60,43 @@ def claim(record: logging.LogRecord, provider: object) -> bool:
 
     Not where it has journaled the structlog event that the record was made from.
     """
-    stamp = record.relativeCreated
-    last = _last.get(record.thread)
-    if last is not None and last[0] is stamp:
-        if provider in last:
+    key = id(record)
+    seen = _records.get(key)
+    if seen is not None and seen[0]() is record:
+        if provider in seen:
             return False
-        _last[record.thread] = (*last, provider)
+        _records[key] = (*seen, provider)
     else:
-        if len(_last) >= _THREADS_MAX:
-            _last.clear()
-        _last[record.thread] = (stamp, provider)
-    return _call.keywords is None or provider not in _providers_of_call(record)
+        if len(_records) >= RECORDS_MAX:
+            _make_room()
+        _records[key] = (ref(record), provider)
+    return not _calls.are_marked or provider not in _journaled_by_call(record)
 
 
-def release(record: logging.LogRecord) -> None:
-    """Nobody has journaled this ``LogRecord`` after all."""
-    _last.pop(record.thread, None)
+def release(record: logging.LogRecord, provider: object) -> None:
+    """The provider has not journaled this ``LogRecord`` after all."""
+    _records[id(record)] = (ref(record), *(each for each in _journaled(record) if each is not provider))
 
 
 def journaled_by(record: logging.LogRecord) -> tuple[object, ...]:
     """Every provider that has journaled this ``LogRecord``, or the structlog event that it was made from."""
-    last = _last.get(record.thread)
-    providers = last[1:] if last is not None and last[0] is record.relativeCreated else ()
-    return (*providers, *(_providers_of_call(record) if _call.keywords is not None else ()))
+    return (*_journaled(record), *(_journaled_by_call(record) if _calls.are_marked else ()))
+
+
+def stand_for(copy: logging.LogRecord, record: logging.LogRecord) -> None:
+    """The copy is the same event: it has been journaled by those that have journaled the record."""
+    _records[id(copy)] = (ref(copy), *journaled_by(record))
+
+
+def original(record: logging.LogRecord) -> logging.LogRecord:
+    """The record that is being formatted, where this is a formatter's copy of it; else the record itself."""
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - the one way to know the caller
+    while frame is not None and frame.f_code is not _FORMAT:
+        frame = frame.f_back
+    formatted = frame.f_locals.get("record") if frame is not None else None
+    if isinstance(formatted, logging.LogRecord) and formatted.relativeCreated is record.relativeCreated:
+        return formatted
+    return record
 
 
 def claim_call(provider: object) -> bool:
@@ -82,50 +104,82 @@ def claim_call(provider: object) -> bool:
 
     From now on it has, unless :func:`release_call` is called.  Where there is no such call this cannot be told: true.
     """
-    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - the one way to know the caller
-    while frame is not None and frame.f_code.co_name != _PROXY:
-        if frame.f_code.co_filename == _LOG.co_filename:
-            return True  # a formatter runs the processor: the event is a LogRecord's, not that of a call further out
-        frame = frame.f_back
-    keywords = _keywords(frame)
+    keywords = _keywords_of_call()
     if keywords is None:
         return True
-    if _call.keywords is not keywords:
-        _call.keywords = keywords
-        _call.providers = (provider,)
-    elif provider in _call.providers:
+    providers = keywords.get(_MARK, ())
+    if provider in providers:
         return False
-    else:
-        _call.providers = (*_call.providers, provider)
+    keywords[_MARK] = (*providers, provider)
+    _calls.are_marked = True
     return True
 
 
-def release_call() -> None:
-    """Nobody has journaled the event of the structlog call after all."""
-    _call.keywords = None
+def release_call(provider: object) -> None:
+    """The provider has not journaled the event of the structlog call in progress after all."""
+    keywords = _keywords_of_call()
+    if keywords is not None:
+        keywords[_MARK] = tuple(each for each in keywords.get(_MARK, ()) if each is not provider)
 
 
-def _providers_of_call(record: logging.LogRecord) -> tuple[object, ...]:
+def _journaled(record: logging.LogRecord) -> tuple[Any, ...]:
+    seen = _records.get(id(record))
+    return seen[1:] if seen is not None and seen[0]() is record else ()
+
+
+def _make_room() -> None:
+    for key, seen in list(_records.items()):
+        if seen[0]() is None:
+            _records.pop(key, None)
+    if len(_records) >= RECORDS_MAX:
+        _records.clear()
+
+
+def _keywords_of_call() -> Any:
+    """The keywords of the structlog call that runs the processor; ``None`` where there is none.
+
+    A processor that a formatter runs has a ``LogRecord``, not the event of a call further out.
+    """
+    frame: FrameType | None = sys._getframe(2)  # noqa: SLF001
+    while frame is not None and frame.f_code.co_name != _PROXY:
+        if frame.f_code.co_filename == _LOG.co_filename:
+            return None
+        frame = frame.f_back
+    return _keywords(frame)
+
+
+def _journaled_by_call(record: logging.LogRecord) -> tuple[Any, ...]:
     """Who journaled the event of the structlog call whose frame called the logger that made this record."""
     here = sys._getframe(1)  # noqa: SLF001
-    frame: FrameType | None = here
-    while frame is not None and not (frame.f_code is _LOG and _made(frame, record)):
-        frame = frame.f_back
+    frame = _made_in(here, record)
     while frame is not None and frame.f_code.co_filename == _LOG.co_filename:
         frame = frame.f_back
-    if _keywords(frame) is _call.keywords:
-        return _call.providers
+    keywords = _keywords(frame)
+    if keywords is not None:
+        return tuple(keywords.get(_MARK, ()))
     frame = here
-    while frame is not None and _keywords(frame) is not _call.keywords:
+    while frame is not None and _MARK not in (_keywords(frame) or ()):
         frame = frame.f_back
     if frame is None:
-        _call.keywords = None  # it has returned: no need to look again
+        _calls.are_marked = False  # those that were have returned: no need to look again
     return ()
 
 
-def _made(frame: FrameType, record: logging.LogRecord) -> bool:
-    made = frame.f_locals.get("record")
-    return made is not None and made.relativeCreated is record.relativeCreated
+def _made_in(frame: FrameType | None, record: logging.LogRecord) -> FrameType | None:
+    """The frame of ``Logger._log`` that made the record, or one that a filter of the logger has put in its place."""
+    while frame is not None:
+        back = frame.f_back
+        if frame.f_code is _LOG and frame.f_locals.get("record") is record:
+            return frame
+        if (
+            frame.f_code is _HANDLE
+            and back is not None
+            and back.f_code is _LOG
+            and frame.f_locals.get("record") is record
+        ):
+            return back
+        frame = back
+    return None
 
 
 def _keywords(frame: FrameType | None) -> Any:

@@ -165,8 +165,13 @@ class AuditHandler(logging.Handler):
             passed: Any = self.filter(record)
             if not passed:
                 return False
-            if isinstance(passed, logging.LogRecord):  # Python 3.12 and later
-                record = passed
+            if isinstance(passed, logging.LogRecord) and passed is not record:  # Python 3.12 and later
+                once.stand_for(passed, record)
+                try:
+                    self.emit(passed)
+                finally:
+                    once.stand_for(record, passed)
+                return True
         self.emit(record)
         return True
 
@@ -254,7 +259,7 @@ class AuditHandler(logging.Handler):
         try:
             audit, chosen_id = self._read(record, default, strict=sink.is_strict(provider))
         except InvalidRecordError as error:
-            self._failed(error, record, self._read(record, default)[0])
+            self._failed(error, record, self._read(record, default)[0], provider)
             return
         if self._waiting and not self._kept.retry(at_once=False) and _on_listener() and self._keep(audit):
             return
@@ -312,7 +317,7 @@ class AuditHandler(logging.Handler):
             self._refused(second, record, audit, provider)
         except BaseException as second:
             if not getattr(second, "journaled", False):
-                once.release(record)
+                once.release(record, provider)
             raise
 
     def _refused(self, error: Exception, record: logging.LogRecord, audit: AuditRecord, provider: Provider) -> None:
@@ -324,16 +329,18 @@ class AuditHandler(logging.Handler):
                 error = second
             else:
                 return
-        self._failed(error, record, audit)
+        self._failed(error, record, audit, provider)
 
-    def _failed(self, error: Exception, record: logging.LogRecord, audit: AuditRecord) -> None:
+    def _failed(
+        self, error: Exception, record: logging.LogRecord, audit: AuditRecord, provider: Provider | None = None
+    ) -> None:
         """Keep the record, or do as ``on_error`` says."""
         journaled = getattr(error, "journaled", False)
         on_listener = _on_listener()
         if on_listener and not journaled and not isinstance(error, InvalidRecordError) and self._keep(audit, error):
             return
-        if not journaled:
-            once.release(record)
+        if not journaled and provider is not None:
+            once.release(record, provider)
         self._sink.failed(error, audit, may_raise=not on_listener)
 
     def _keep(self, audit: AuditRecord, error: Exception | None = None) -> bool:
@@ -379,19 +386,31 @@ class AuditContextFilter(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Set the attribute; true."""
-        if logrecord.CARRIED not in record.__dict__:
-            record.__dict__[logrecord.CARRIED] = {
+        state = record.__dict__
+        if logrecord.CARRIED not in state:
+            state[logrecord.CARRIED] = {
                 **logrecord.carry(record),
                 "facts": dict(context.current()),
                 "trace": context.current_trace(),
                 "own_thread": context.in_own_thread(),
-                "journaled": [(os.getpid(), id(provider)) for provider in once.journaled_by(record)],
+                "journaled": _journaled_by(record),
+            }
+        elif not logrecord.is_melted(record):  # it may be a changed copy that somebody logs anew
+            state[logrecord.CARRIED] = {
+                **state[logrecord.CARRIED],
+                **logrecord.carry(record),
+                "journaled": _journaled_by(record),
             }
         return True
 
 
+def _journaled_by(record: logging.LogRecord) -> list[tuple[int, int]]:
+    return [(os.getpid(), id(provider)) for provider in once.journaled_by(record)]
+
+
 def _is_journaled(carried: Mapping[str, Any], provider: object) -> bool:
-    return (os.getpid(), id(provider)) in carried["journaled"]
+    """Whether the record that a queue's copy was made from was journaled before; any other copy is another event."""
+    return (os.getpid(), id(provider)) in carried["journaled"] and _on_listener()
 
 
 def _on_listener() -> bool:

@@ -124,6 +124,8 @@ class StructlogAuditProcessor:
             sink.failed(error, self._careful(name, method_name, event, sc.EVENT_DEFAULT)[0])
             return None
         of_record = event.get("_record")
+        if of_record is not None:
+            of_record = once.original(of_record)
         if not (once.claim_call(provider) if of_record is None else once.claim(of_record, provider)):
             provider.count("records.deduplicated")
             return None
@@ -143,9 +145,9 @@ class StructlogAuditProcessor:
         except Exception as error:  # noqa: BLE001 - whatever it is, on_error says what to do with it
             if not getattr(error, "journaled", False):
                 if of_record is None:
-                    once.release_call()
+                    once.release_call(provider)
                 else:
-                    once.release(of_record)
+                    once.release(of_record, provider)
             sink.failed(error, audit or self._careful(name, method_name, event, default)[0])
             return None
 
