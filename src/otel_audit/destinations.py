@@ -23,6 +23,8 @@ DESTINATION_OPTIONS: Final = (
     Option("batch_records", "int", RECORDS_MAX, "most records in a batch"),
     Option("batch_bytes", "size", BYTES_MAX, "most bytes of canonical form in a batch"),
     Option("timeout", "duration", 10.0, "how long one export may take"),
+    Option("records_per_s", "float", None, "most records that one process sends in a second", minimum=0.001),
+    Option("requests_per_s", "float", None, "most requests that one process sends in a second", minimum=0.001),
 )  # fmt: skip
 """The options that every destination has, beside those of its type."""
 
@@ -101,6 +103,8 @@ def make_destination(name: str, spec: Any, environ: Mapping[str, str], *, where:
         records_max=at_least(f"{where}.batch_records", merged["batch_records"], 1),
         bytes_max=at_least(f"{where}.batch_bytes", merged["batch_bytes"], 1),
         timeout_s=merged["timeout"],
+        records_per_s=merged["records_per_s"],
+        requests_per_s=merged["requests_per_s"],
     )
 
 

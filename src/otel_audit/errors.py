@@ -17,13 +17,14 @@
     ├── DamageError                 a line, segment or stream is not what was written
     └── ExportError                 raised by exporters, read by the shipper
         ├── RetryableExportError    the network, or a receiver that asks for patience
+        │   └── PendingExportError  nothing failed: it is only too early to know, or to send
         ├── BlockedExportError      nobody can say that trying again is enough: keep, shout, back off
         └── RejectedExportError     the receiver refuses these very records
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
 from .receipt import AuditReceipt
@@ -136,6 +137,10 @@ class ExportError(AuditError):
     Args:
         message: what happened, without credentials and without record contents.
         accepted: how many records from the *start* of the batch were accepted before this happened.
+        taken: sequence numbers of other records that it accepted, where the receiver answers for each record.
+        refused: sequence number → error of records that it refuses, each by itself, where it answers for each.  What is
+            in none of the three is undecided.
+        response_ids: record id → the id that the receiver gave to a record that it accepted.
         status: the protocol's own status (HTTP status, gRPC code name), if it got that far.
         retry_after_s: how long the receiver asked to be left alone, in seconds.
         repair: what a person has to do, where that is known.
@@ -148,6 +153,9 @@ class ExportError(AuditError):
         message: str,
         *,
         accepted: int = 0,
+        taken: Iterable[int] = (),
+        refused: Mapping[int, RejectedExportError] | None = None,
+        response_ids: Mapping[str, str] | None = None,
         status: int | str | None = None,
         retry_after_s: float | None = None,
         repair: str | None = None,
@@ -156,6 +164,9 @@ class ExportError(AuditError):
     ) -> None:
         super().__init__(message)
         self.accepted = accepted
+        self.taken = frozenset(taken)
+        self.refused = dict(refused or {})
+        self.response_ids = dict(response_ids or {})
         self.status = status
         self.retry_after_s = retry_after_s
         self.repair = repair
@@ -167,6 +178,13 @@ class RetryableExportError(ExportError):
     """The network failed, or the receiver asked for patience.  The shipper tries again for as long as it takes."""
 
     retryable = True
+
+
+class PendingExportError(RetryableExportError):
+    """Nothing failed: the receiver has records and does not answer for them yet, or it is too early to send more.
+
+    The shipper exports the same batch again after ``retry_after_s``; this counts as no failure and is not said.
+    """
 
 
 class BlockedExportError(ExportError):

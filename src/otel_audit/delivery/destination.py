@@ -25,6 +25,7 @@ class Destination:
         delay_s: how long to gather records where there is no backlog, in seconds.
         records_max, bytes_max: the largest batch; bytes are those of the canonical form.
         timeout_s: how long one export may take.
+        records_per_s, requests_per_s: how fast one process may send; ``None``: as fast as it takes them.
         retry, blocked: back-off after failures that pass by themselves, and after those that do not.
     """
 
@@ -36,5 +37,7 @@ class Destination:
     records_max: int = RECORDS_MAX
     bytes_max: int = BYTES_MAX
     timeout_s: float = 10.0
+    records_per_s: float | None = None
+    requests_per_s: float | None = None
     retry: Backoff = RETRY
     blocked: Backoff = BLOCKED

@@ -58,6 +58,11 @@ class Patience:
         self._asked = asked_s is not None
         self.not_before_s = now + backoff.wait_s(self.failures, asked_s)
 
+    def pause(self, seconds: float) -> None:
+        """It is only too early: wait so long.  This is no failure, and nobody can hurry it."""
+        self._asked = True
+        self.not_before_s = self._clock() + seconds
+
     def succeeded(self) -> None:
         """It works."""
         self.failures = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -161,10 +162,8 @@ class Shipment:
     def _settle(self, batch: RecordBatch, splitting: Splitting) -> None:
         """Bury what is refused, move the cursor over all that is settled from the start, remember the rest."""
         layout = self.stream.layout
-        bury(layout, self._destination.name, batch, splitting.refused)
-        keep_response_ids(layout, self._destination.name, batch.stream_id, splitting.response_ids)
         accepted = splitting.accepted
-        refused = {record.sequence for record, _ in splitting.refused}
+        refused = {record.sequence: error for record, error in splitting.refused}
         delivered = dead = 0
         for record in batch.records:
             if record.sequence in accepted:
@@ -174,14 +173,20 @@ class Shipment:
             else:
                 break
         settled = delivered + dead
-        self._say_refused(splitting)
+        # A refused record behind one that is undecided is sent once more with that one.
+        buried = [
+            (record, refused[record.sequence]) for record in batch.records[:settled] if record.sequence in refused
+        ]
+        bury(layout, self._destination.name, batch, buried)
+        keep_response_ids(layout, self._destination.name, batch.stream_id, splitting.response_ids)
+        self._say_refused(buried)
         self._unsettled = list(batch.records[settled:])
         self._accepted = {record.sequence for record in self._unsettled} & accepted
         if settled:
             self._move(batch.records[settled - 1].sequence, delivered, dead)
 
-    def _say_refused(self, splitting: Splitting) -> None:
-        for record, error in splitting.refused[:8]:
+    def _say_refused(self, buried: Sequence[tuple[StoredRecord, ExportError]]) -> None:
+        for record, error in buried[:8]:
             _log.error(
                 "destination %s refused record %d of stream %s; it is in %s: %s",
                 self._destination.name,
@@ -190,8 +195,8 @@ class Shipment:
                 self.stream.layout.dead_letters(self._destination.name),
                 error,
             )
-        if len(splitting.refused) > 8:
-            _log.error("destination %s refused %d records more", self._destination.name, len(splitting.refused) - 8)
+        if len(buried) > 8:
+            _log.error("destination %s refused %d records more", self._destination.name, len(buried) - 8)
 
     def _move(self, acknowledged: int, delivered: int, dead: int) -> None:
         end = acknowledged + 1  # where the stream ends, what is lost behind its last record is known with it

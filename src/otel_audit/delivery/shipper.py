@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from ..context import enter_own_thread, leave_own_thread
-from ..errors import AuditError, BlockedExportError, ExportError, RetryableExportError
+from ..errors import AuditError, BlockedExportError, ExportError, PendingExportError, RetryableExportError
 from ..journal.cursor import Cursor
 from ..journal.journal import Journal
 from ..journal.streams import DEAD, StreamDirectory
@@ -20,6 +20,7 @@ from ..protocols import AuditRecordExporter
 from .deadletters import read_dead_letters
 from .destination import Destination
 from .fleet import SCAN_INTERVAL_S, Fleet
+from .pace import paced
 from .patience import Patience
 from .shipment import FailedExporterError, Shipment
 from .splitting import RefusedBatchError
@@ -28,6 +29,8 @@ LOUD_AFTER_S: Final = 120.0
 """How long a destination may fail before that is said, and how often it is said again."""
 _IDLE_FIRST_S: Final = 0.25
 """How soon it looks again after it moved something, woken or not; then twice as long each time."""
+_PENDING_S: Final = 1.0
+"""How soon it asks again for what is pending, where nobody says how soon."""
 _STUCK_MAX: Final = 2
 """So many streams of which the destination takes nothing, and it is the destination that is blocked."""
 
@@ -102,6 +105,11 @@ class Shipper:
     def stopped(self) -> bool:
         """Whether it was told to stop; it does not start again."""
         return self._stopping
+
+    @property
+    def waiting(self) -> bool:
+        """Whether it is too early to try the destination."""
+        return self._patience.waiting
 
     def start(self) -> None:
         """Start the thread, if it does not run and was not stopped."""
@@ -227,6 +235,9 @@ class Shipper:
         self._urgent = False
         try:
             return self._step()
+        except PendingExportError as error:
+            self._patience.pause(_PENDING_S if error.retry_after_s is None else error.retry_after_s)
+            self._settle_state(moved=True)
         except RetryableExportError as error:
             self._failed("retrying", error)
         except ExportError as error:
@@ -281,6 +292,10 @@ class Shipper:
         except RefusedBatchError:
             shipment.refused_when = self._successes
             raise
+        except PendingExportError:
+            if shipment.cursor.delivered > before.delivered:
+                self._succeeded()
+            raise
         finally:
             self._note_progress(before, shipment.cursor)
         if count:
@@ -313,7 +328,8 @@ class Shipper:
 
     def _get_exporter(self) -> AuditRecordExporter:
         if self._exporter is None:
-            exporter = self.destination.make_exporter()
+            limits = self.destination.records_per_s, self.destination.requests_per_s
+            exporter = paced(self.destination.make_exporter(), *limits)
             self._fleet.single_writer = exporter.single_writer
             self._exporter = exporter
         return self._exporter
@@ -414,7 +430,7 @@ def drain(
             progress = shipper.delivered + shipper.dead_lettered > moved
             if progress:
                 on_progress()
-            elif not more and shipper.state.failures == 0:
+            elif not more and shipper.state.failures == 0 and not shipper.waiting:
                 return True
             if give_up():
                 return False

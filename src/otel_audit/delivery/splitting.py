@@ -1,6 +1,7 @@
 """Finding the records that a destination refuses, by halves, without counting an accepted one as lost.
 
 Pure but for the ``send`` that it is given.  Records are sent in their order, and none that was accepted is sent again.
+Where a receiver answers for each record, those that it refuses are believed by name, and only the rest is sent again.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ class Splitting:
         self._choose = choose
         self._refusals = 0
         self._requests = 0
+        self._refused_alone: set[int] = set()
 
     @property
     def has_evidence(self) -> bool:
@@ -88,12 +90,14 @@ class Splitting:
             raise _refuses_everything(self.refused[0][1])
 
     def _deliver(self, records: Sequence[StoredRecord]) -> None:
-        left = [record for record in records if record.sequence not in self.accepted]
-        if not left:
-            return
-        refusal = self._try(left)
-        if refusal is not None:
-            self._split(left[max(refusal.accepted, 0) :], refusal)
+        left = self._undecided(records)
+        while left and (refusal := self._try(left)) is not None:
+            before = len(left)
+            left = self._undecided(left)
+            if not refusal.refused or len(left) == before:
+                self._split(left, refusal)
+                return
+            self._refused_without_evidence()  # the receiver named them, so the others may be all right together
 
     def _try(self, records: Sequence[StoredRecord]) -> RejectedExportError | None:
         """Send records; note what was accepted, and give back the refusal, if it is one."""
@@ -103,7 +107,7 @@ class Splitting:
         try:
             result = self._send(RecordBatch(self._batch.stream_id, self._batch.resource, records))
         except ExportError as error:
-            self._accept(records[: max(error.accepted, 0)])
+            self._note(records, error)
             if isinstance(error, RejectedExportError):
                 return error
             raise
@@ -112,21 +116,35 @@ class Splitting:
             self.response_ids.update(result.response_ids)
         return None
 
+    def _note(self, records: Sequence[StoredRecord], error: ExportError) -> None:
+        """Note which records were accepted and which were refused by themselves, before or beside an error."""
+        self._accept(records[: max(error.accepted, 0)])
+        self._accept([record for record in records if record.sequence in error.taken])
+        self.response_ids.update(error.response_ids)
+        for record in records:
+            if record.sequence in error.refused and record.sequence not in self.accepted:
+                self._refuse(record, error.refused[record.sequence])
+
     def _split(self, records: Sequence[StoredRecord], error: RejectedExportError) -> None:
         """Deliver the halves of what was refused together; note what was refused alone."""
         if not records:
             return
-        if not self.has_evidence:
-            self._refusals += 1
-            if self._refusals == REFUSALS_MAX:
-                count = len(self._batch.records)
-                self._probe([count - 1, *self._choose(range(count), min(PROBES - 1, count))])
+        self._refused_without_evidence()
         if len(records) == 1:
-            self.refused.append((records[0], error))
+            self._refuse(records[0], error)
             return
         middle = len(records) // 2
         self._deliver(records[:middle])
         self._deliver(records[middle:])
+
+    def _refused_without_evidence(self) -> None:
+        """Count a refusal; after many of them, see whether the destination accepts anything at all."""
+        if self.has_evidence:
+            return
+        self._refusals += 1
+        if self._refusals == REFUSALS_MAX:
+            count = len(self._batch.records)
+            self._probe([count - 1, *self._choose(range(count), min(PROBES - 1, count))])
 
     def _probe(self, indexes: Sequence[int]) -> None:
         """Try single records of the batch until one is accepted.
@@ -141,8 +159,17 @@ class Splitting:
                 return
         raise _refuses_everything(next(refusal for refusal in refusals if refusal is not None))
 
+    def _undecided(self, records: Sequence[StoredRecord]) -> Sequence[StoredRecord]:
+        decided = self.accepted | self._refused_alone
+        return [record for record in records if record.sequence not in decided]
+
     def _accept(self, records: Sequence[StoredRecord]) -> None:
         self.accepted.update([record.sequence for record in records])
+
+    def _refuse(self, record: StoredRecord, error: ExportError) -> None:
+        if record.sequence not in self._refused_alone:
+            self._refused_alone.add(record.sequence)
+            self.refused.append((record, error))
 
 
 def _refuses_everything(error: ExportError) -> RefusedBatchError:

@@ -149,6 +149,24 @@ def test_a_refused_record_is_a_dead_letter_and_the_others_arrive(root: Path) -> 
     assert sink.sequences == [number for number in range(1, LAST + 1) if number != 4]
 
 
+def test_a_named_refusal_behind_an_undecided_record_waits_for_it(root: Path) -> None:
+    """The cursor and the dead letters move together: it is buried once, when everything before it is settled."""
+    shipment = shipment_of(root)
+    taken = [number for number in range(1, LAST + 1) if number not in (3, 5)]
+    bad = RejectedExportError("bad", status=400)
+    sink = Sink(
+        RetryableExportError("busy", taken=taken, refused={5: bad}), RejectedExportError("bad", refused={5: bad})
+    )
+    with pytest.raises(RetryableExportError):
+        ship(shipment, sink)
+    assert stored_cursor(shipment) == Cursor(acknowledged=2, delivered=2)
+    assert list(read_dead_letters(shipment.stream.layout, "sink")) == []
+    ship(shipment, sink)
+    assert sink.requests[1:] == [[3, 5], [3]]
+    assert stored_cursor(shipment) == Cursor(acknowledged=LAST, delivered=LAST - 1, dead_lettered=1)
+    assert [letter.sequence for letter in read_dead_letters(shipment.stream.layout, "sink")] == [5]
+
+
 def test_a_destination_that_refuses_everything_gets_no_dead_letter(root: Path) -> None:
     """A typing error in its address must not empty the journal into the dead letters."""
     shipment = shipment_of(root)

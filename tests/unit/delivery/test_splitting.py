@@ -247,6 +247,83 @@ def test_ids_that_the_receiver_gave_are_kept() -> None:
     assert splitting.response_ids == {"1": "x", "2": "x", "3": "x"}
 
 
+def _naming(refused: set[int], retried: set[int], requests: list[list[int]]) -> Callable[[RecordBatch], None]:
+    """A receiver that answers for each record: these it refuses, those it does not take for now."""
+
+    def send(part: RecordBatch) -> None:
+        numbers = [record.sequence for record in part.records]
+        requests.append(numbers)
+        kind = RetryableExportError if retried.intersection(numbers) else RejectedExportError
+        named = {number: RejectedExportError(f"bad {number}", status=400) for number in refused.intersection(numbers)}
+        if named or kind is RetryableExportError:
+            taken = [number for number in numbers if number not in refused | retried]
+            raise kind("some", taken=taken, refused=named, response_ids={str(n): f"their-{n}" for n in taken})
+
+    return send
+
+
+def test_records_that_the_receiver_names_are_refused_without_another_request() -> None:
+    """It answered for each: what it took is taken, what it refused is refused for its own reason."""
+    requests: list[list[int]] = []
+    splitting = Splitting(_naming({2, 5}, set(), requests))
+    splitting.run(batch_of(6))
+    assert requests == [[1, 2, 3, 4, 5, 6]]
+    assert splitting.accepted == {1, 3, 4, 6}
+    assert [(record.sequence, str(error)) for record, error in splitting.refused] == [(2, "bad 2"), (5, "bad 5")]
+    assert splitting.response_ids == {str(n): f"their-{n}" for n in (1, 3, 4, 6)}
+
+
+def test_named_refusals_beside_a_failure_are_noted() -> None:
+    """Some it does not take for now: the others are settled all the same, and the next attempt sends only those."""
+    requests: list[list[int]] = []
+    splitting = Splitting(_naming({2}, {4}, requests))
+    with pytest.raises(RetryableExportError):
+        splitting.run(batch_of(5))
+    assert splitting.accepted == {1, 3, 5}
+    assert refused_of(splitting) == [2]
+
+
+@pytest.mark.parametrize("count", [1, 3, 500])
+def test_a_receiver_that_names_every_record_is_blocked(count: int) -> None:
+    """A wrong schema refuses each record by name: still nothing says that it is the records' fault."""
+    requests: list[list[int]] = []
+    with pytest.raises(RefusedBatchError, match="bad 1"):
+        Splitting(_naming(set(range(1, count + 1)), set(), requests)).run(batch_of(count))
+    assert len(requests) == 1
+
+
+@given(st.integers(1, 60).flatmap(lambda n: st.tuples(st.just(n), st.sets(st.integers(1, n), max_size=n - 1))))
+def test_a_receiver_that_names_only_the_first(case: tuple[int, set[int]]) -> None:
+    """It says which is the first bad one and takes nothing: the rest is sent whole again, without the named one."""
+    count, bad = case
+    accepted: list[int] = []
+
+    def send(part: RecordBatch) -> None:
+        numbers = [record.sequence for record in part.records]
+        if found := sorted(bad.intersection(numbers)):
+            raise RejectedExportError("bad", refused={found[0]: RejectedExportError("this one")})
+        accepted.extend(numbers)
+
+    splitting = Splitting(send)
+    splitting.run(batch_of(count))
+    assert set(refused_of(splitting)) == bad
+    assert splitting.accepted == set(accepted) == set(range(1, count + 1)) - bad
+    assert len(accepted) == len(set(accepted))
+
+
+def test_a_name_that_is_not_of_the_batch_is_passed_over() -> None:
+    """Nothing is settled by it, and the batch is split as if nothing had been named."""
+
+    def send(part: RecordBatch) -> None:
+        if len(part.records) > 1:
+            raise RejectedExportError("bad", taken=[77], refused={99: RejectedExportError("which?")})
+
+    splitting = Splitting(send)
+    splitting.run(batch_of(3))
+    assert splitting.accepted == {1, 2, 3}
+    assert splitting.refused == []
+
+
 def _raising(error: ExportError) -> Callable[[RecordBatch], ExportResult | None]:
     def send(_: RecordBatch) -> ExportResult | None:
         raise error
