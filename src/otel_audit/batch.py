@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
+
+import msgspec
 
 from . import semconv as sc
 from .canonical import Tagged, decode, untag
 
 
-class StoredRecord:
+class StoredRecord(msgspec.Struct, gc=False, eq=False):
     """One line of the journal, whole and verified.
 
     Attributes:
@@ -20,20 +21,28 @@ class StoredRecord:
         canonical: the canonical form (``jcs/1``), exactly the bytes that were hashed.
     """
 
-    def __init__(self, sequence: int, sha256: str, canonical: bytes) -> None:
-        self.sequence = sequence
-        self.sha256 = sha256
-        self.canonical = canonical
+    sequence: int
+    sha256: str
+    canonical: bytes
+    _tagged: dict[str, Any] | None = None
+    _attributes: dict[str, Any] | None = None
 
-    @cached_property
+    @property
     def tagged(self) -> dict[str, Any]:
         """The parsed canonical form: values are still tagged (``{"stringValue": …}``)."""
-        return decode(self.canonical)
+        if self._tagged is None:
+            self._tagged = decode(self.canonical)
+        return self._tagged
 
-    @cached_property
+    @property
     def attributes(self) -> dict[str, Any]:
         """Attributes as plain Python values, those of the chain among them."""
-        return {key: untag(value) for key, value in self.tagged.get("attributes", {}).items()}
+        if self._attributes is None:
+            self._attributes = {key: untag(value) for key, value in self.tagged.get("attributes", {}).items()}
+        return self._attributes
+
+    def __repr__(self) -> str:
+        return f"<StoredRecord {self.sequence}>"
 
     @property
     def body(self) -> Any:

@@ -80,15 +80,14 @@ class Reckoning:
         """The last record of every stream that is to be delivered; and how many records cannot be read at all."""
         found, unreadable = shipper.streams()
         self._tails.keep_only({stream.stream_id for stream in (*found, *unreadable)})
-        targets: dict[str, int] = {}
+        writer = self._journal.writer
+        targets = {writer.stream_id: writer.sequence} if writer is not None else {}
         for stream in found:
             try:
-                targets[stream.stream_id] = self._tails.last(stream)
+                if stream.stream_id not in targets:
+                    targets[stream.stream_id] = self._tails.last(stream)
             except OSError:  # noqa: PERF203 - one that cannot be read must not hide the others
                 unreadable.append(stream)
-        writer = self._journal.writer
-        if writer is not None:
-            targets[writer.stream_id] = writer.sequence
         return targets, sum(self._count(stream) for stream in unreadable)
 
     def _count(self, stream: StreamDirectory) -> int:

@@ -287,14 +287,17 @@ class StreamWriter:
                 raise JournalClosedError("the stream has ended", journaled=None)
             end = segment.end
         with self._sync_lock:
-            if self._broken is None and segment is state.segment:
+            if self._broken is None and segment is state.segment and segment.fd >= 0:
                 try:
                     self._files.fdatasync(segment.fd)
                 except OSError as error:
                     if segment is state.segment and segment.is_ours():
                         self._broken = error
         with self._lock:
-            if self._broken is not None:
+            if segment is state.segment and segment.fd < 0:  # closed meanwhile, and synced before that
+                if state.synced_sequence < sequence:
+                    raise JournalClosedError("the stream has ended", journaled=None)
+            elif self._broken is not None:
                 self._rescue()
             else:
                 state.check()  # only now is it known that the right file was synced
@@ -396,7 +399,7 @@ class StreamWriter:
         try:
             self.sync()
         finally:
-            with self._lock:
+            with self._lock, self._sync_lock:
                 if self._deferred:
                     self.notes.append(f"{len(self._deferred)} deferred records could not be written: they are lost")
                 self._closing = None

@@ -666,3 +666,30 @@ def test_the_metadata_says_who_writes(layout: Layout):
     assert said["resource"] == {"service.name": "test"}
     assert said["stream_id"] == writer.directory.name
     writer.close()
+
+
+def test_a_sync_that_meets_the_end_of_the_stream_neither_fails_nor_opens_it_again(
+    layout: Layout, files: FaultyFiles, monkeypatch: pytest.MonkeyPatch
+):
+    """The background thread may be about to sync at the moment at which the stream is closed: all is synced by then."""
+    writer = make_writer(layout)
+    writer.append(make_entry())
+    real = writer._sync_lock
+
+    class ClosedMeanwhile:
+        """The lock, but that somebody closes the stream before it is taken."""
+
+        def __enter__(self) -> None:
+            writer._sync_lock = real
+            writer.close(make_entry())
+            real.acquire()
+
+        def __exit__(self, *_: object) -> None:
+            real.release()
+
+    writer._sync_lock = ClosedMeanwhile()
+    opened = len([call for call in files.calls if call.operation == "open"])
+    assert writer.sync() == writer.sequence == 3
+    assert writer.closed
+    assert not writer.notes
+    assert len([call for call in files.calls if call.operation == "open"]) == opened
