@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import itertools
 import os
 import sys
 from collections.abc import Callable
@@ -21,6 +22,10 @@ from typing import Final
 APPEND: Final = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
 READ_AND_APPEND: Final = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
 CREATE: Final = READ_AND_APPEND | os.O_CREAT | os.O_EXCL
+
+HIGH_NUMBERS: Final = (700, 190)
+"""From which number on the descriptor that records are written to is looked for: below the usual limits of 1024 and of
+256, and no higher, because every fork copies the kernel's table up to the highest number."""
 
 _F_FULLFSYNC: Final = getattr(fcntl, "F_FULLFSYNC", None)
 
@@ -51,6 +56,7 @@ class Files:
     listdir: Callable[[Path], list[str]] = staticmethod(os.listdir)
     rename: Callable[[Path, Path], None] = staticmethod(os.rename)
     unlink: Callable[[Path], None] = staticmethod(os.unlink)
+    dup: Callable[[int, int], int] = staticmethod(lambda fd, least: fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, least))
     rmdir: Callable[[Path], None] = staticmethod(os.rmdir)
     chown: Callable[[Path, int, int], None] = staticmethod(os.chown)
     fchmod: Callable[[int, int], None] = staticmethod(os.fchmod)
@@ -74,6 +80,19 @@ class Files:
         held.extend(map(self.open, [path], [flags], [mode]))
         return held[-1]
 
+    def lift(self, held: list[int]) -> int:
+        """Give the only descriptor of a list a high number, which nobody is given by chance.
+
+        A daemoniser closes every descriptor, and what is opened next is given the lowest free number.  A write to a
+        high one then fails, and the writer notices; a write to a low one would go into somebody else's file.
+        """
+        for least in HIGH_NUMBERS:
+            with contextlib.suppress(OSError):  # this process may not have such a number, or has them all in use
+                held.extend(map(self.dup, list(held), [least]))
+                self.close(held.pop(0))
+                break
+        return held[0]
+
     def create(self, path: Path, mode: int) -> int:
         """Make a file with exactly this mode, whatever the umask, and open it for reading and appending.
 
@@ -82,18 +101,30 @@ class Files:
         """
         held: list[int] = []
         try:
-            self.fchmod(self.open_into(held, path, CREATE, mode), mode)
-            return held[0]
+            return self.create_into(held, path, mode)
         except BaseException:
             for fd in held:
                 self.close(fd)
             raise
+
+    def create_into(self, held: list[int], path: Path, mode: int) -> int:
+        """As :meth:`create`, and keep the descriptor in a list, as :meth:`open_into` does."""
+        self.fchmod(self.open_into(held, path, CREATE, mode), mode)
+        return held[-1]
+
+    def sync_way_to(self, path: Path) -> None:
+        """Make a directory durable in the one above it, and that one too, up to the root of the file system."""
+        device = self.stat(path).st_dev
+        for parent in itertools.takewhile(lambda parent: self.stat(parent).st_dev == device, path.parents):
+            self.sync_directory(parent)
 
     def sync_directory(self, path: Path) -> None:
         """Make creations, renames and removals in a directory durable."""
         held: list[int] = []
         try:
             self.fsync(self.open_into(held, path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        except PermissionError:  # only who may read a directory can open it, and others may make something in it
+            os.sync()
         finally:
             for fd in held:
                 self.close(fd)

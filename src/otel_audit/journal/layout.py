@@ -90,17 +90,25 @@ class Layout:
             self.files.chown(path, -1, self.group)
 
     def make(self) -> None:
-        """Make the directories that are not there.
+        """Make the directories that are not there.  On return they are on the disk, and so are those above them.
+
+        ``locks`` is made last: whoever finds it finds all others, and finds them synced.
 
         Raises:
             UnsafeJournalError: the directory belongs to somebody else, or cannot be made or written.
         """
+        last = self.root / "locks"
         try:
+            whole = last.is_dir()
             self.root.parent.mkdir(parents=True, exist_ok=True)
             self.make_directory(self.root)
             self._check_owner()
-            for name in ("streams", "dead-letters", "acknowledgements", "locks"):
+            for name in ("streams", "dead-letters", "acknowledgements"):
                 self.make_directory(self.root / name)
+            if not whole:
+                self.files.sync_directory(self.root)
+                self.files.sync_way_to(self.root)
+            self.make_directory(last)
         except OSError as error:
             raise UnsafeJournalError(
                 f"journal: cannot use {self.root}: {error.strerror}. Give a directory that this user (uid "

@@ -65,6 +65,7 @@ def retire_destination(layout: Layout, destination: str) -> None:
         OSError: the mark could not be written.
     """
     layout.make_directory(layout.root / "retired")
+    layout.files.sync_directory(layout.root)
     mark = msgspec.json.encode({"retired_ns": time.time_ns()})
     layout.files.replace(layout.root / "retired" / destination, mark, layout.mode)
 

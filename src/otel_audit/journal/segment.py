@@ -92,7 +92,8 @@ class OpenSegment:
         """
         held: list[int] = []
         try:
-            fd = self._files.open_into(held, self.path, READ_AND_APPEND)
+            self._files.open_into(held, self.path, READ_AND_APPEND)
+            fd = self._files.lift(held)
             again = OpenSegment(self._files, self.path, self.first, fd, self.end)
             again.synced_end = self.synced_end
         except BaseException:
@@ -123,12 +124,14 @@ def new_segment(layout: Layout, directory: Path, first: int) -> OpenSegment:
     with contextlib.suppress(FileNotFoundError):
         if files.stat(path).st_size == 0:
             files.unlink(path)  # left by an attempt that was interrupted
-    fd = files.create(path, layout.mode)
+    held: list[int] = []
     try:
-        segment = OpenSegment(files, path, first, fd)
+        files.create_into(held, path, layout.mode)
+        segment = OpenSegment(files, path, first, files.lift(held))
         files.sync_directory(directory)
     except BaseException:
-        files.close(fd)
+        for fd in held:
+            files.close(fd)
         raise
     return segment
 
@@ -156,9 +159,10 @@ def move_unsynced(layout: Layout, segment: OpenSegment, first: int) -> tuple[Ope
     lines = [item for item in scan(data, final=True) if isinstance(item, Line)]
     whole = b"".join([make_line(line.canonical)[0] for line in lines])
     beside = directory / f".{first:020d}.{os.urandom(8).hex()}.rescue"
-    fd = -1
+    held: list[int] = []
     try:
-        fd = files.create(beside, layout.mode)
+        files.create_into(held, beside, layout.mode)
+        fd = files.lift(held)
         files.write_all(fd, whole)
         files.fdatasync(fd)
         path = segment_path(directory, first)
@@ -166,7 +170,7 @@ def move_unsynced(layout: Layout, segment: OpenSegment, first: int) -> tuple[Ope
         files.rename(beside, path)
         files.sync_directory(directory)
     except BaseException:
-        if fd >= 0:
+        for fd in held:
             files.close(fd)
         with contextlib.suppress(OSError):
             files.unlink(beside)

@@ -110,7 +110,7 @@ class FaultyFiles(Files):
         self._paths: dict[int, Path] = {}
         for name in ("open", "pread", "fstat", "ftruncate", "close", "stat", "listdir", "rename", "unlink", "rmdir"):
             setattr(self, name, self._faulty(name, getattr(Files, name)))
-        for name in ("chown", "fchmod"):
+        for name in ("chown", "dup", "fchmod"):
             setattr(self, name, self._faulty(name, getattr(Files, name)))
         for name in _SYNCS:
             real = getattr(Files, name) if sync_s is None else lambda _: time.sleep(sync_s)
@@ -280,6 +280,8 @@ class FaultyFiles(Files):
         if call.operation == "open":
             call.fd = result
             self._paths[result] = Path(arguments[0])
+        elif call.operation == "dup" and call.path is not None:
+            self._paths[result] = call.path
         elif call.operation == "rename":
             old, new = Path(arguments[0]), Path(arguments[1])
             for fd, path in list(self._paths.items()):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import itertools
 import os
 import stat
 from pathlib import Path
@@ -12,7 +15,7 @@ from otel_audit.errors import ConfigurationError, UnsafeJournalError
 from otel_audit.journal import journal as journal_module
 from otel_audit.journal import layout as layout_module
 from otel_audit.journal.layout import FileSystem, Layout, check_destination_name, check_platform, file_system
-from otel_audit.testing.files import FaultyFiles
+from otel_audit.testing.files import Call, FaultyFiles
 from support.journal import make_entry, make_journal, make_layout, make_writer, needs
 
 NOBODY = 65534
@@ -139,6 +142,67 @@ def test_what_is_made_belongs_to_the_group(tmp_path: Path):
         assert info.st_gid == NOBODY, path
         if path.is_dir():
             assert info.st_mode & stat.S_ISGID
+
+
+class Durable:
+    """Which entries of which directories a power loss would leave: what stood there when it was synced last."""
+
+    def __init__(self, files: FaultyFiles) -> None:
+        self.entries: dict[Path, set[str]] = {}
+        files.run("fsync", self._sync, times=None)
+
+    def _sync(self, call: Call) -> None:
+        if call.path is not None and call.path.is_dir():
+            self.entries[call.path] = set(os.listdir(call.path))
+
+    def missing(self, top: Path) -> list[Path]:
+        """What stands below a directory and would be gone."""
+        return [path for path in top.rglob("*") if path.name not in self.entries.get(path.parent, ())]
+
+
+def test_a_new_journal_is_durable_up_to_the_first_directory_that_was_there(tmp_path: Path):
+    """A power loss right after a record with durability ``disk`` leaves the whole way to it, which we made."""
+    files = FaultyFiles()
+    durable = Durable(files)
+    journal = make_journal(tmp_path / "state" / "of" / "billing", files)
+    entry = make_entry("r-2")
+    journal.append(entry)
+    journal.commit(entry.sequence)
+    missing = durable.missing(tmp_path)
+    assert {path.name for path in missing} <= {"locks"}, "which is made last, and holds nothing yet"
+    journal.close()
+
+
+@pytest.mark.parametrize("operation", ["mkdir", "fsync"])
+def test_what_another_process_made_and_did_not_sync_is_synced(tmp_path: Path, operation: str):
+    """One that was killed between making the directories and syncing them leaves them to the next."""
+    for nth in itertools.count(1):
+        top = tmp_path / str(nth)
+        top.mkdir()
+        files = FaultyFiles()
+        killed = files.interrupt(operation, before=True, nth=nth)
+        durable = Durable(files)
+        with contextlib.suppress(KeyboardInterrupt):
+            Layout(top / "a" / "b" / "journal", files=files).make()
+        files.faults.remove(killed)
+        writer = make_writer(make_layout(top / "a" / "b", files))
+        writer.sync()
+        writer.close()
+        assert {path.name for path in durable.missing(top)} <= {"locks"}
+        if not killed.hits:
+            break
+    assert nth > 4
+
+
+def test_a_directory_that_may_not_be_read_is_synced_with_all_others(tmp_path: Path):
+    """Where only making something is allowed, the directory cannot be opened: the whole system is synced."""
+    files = FaultyFiles()
+    (tmp_path / "drop").mkdir()
+    refused = files.fail("open", errno.EACCES, path=str(tmp_path / "drop"), times=None)
+    layout = Layout(tmp_path / "drop" / "journal", files=files)
+    layout.make()
+    assert refused.hits
+    make_writer(layout).close()
 
 
 def test_a_directory_that_was_there_keeps_its_owner_and_mode(tmp_path: Path):

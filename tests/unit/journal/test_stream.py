@@ -16,6 +16,7 @@ from otel_audit import semconv as sc
 from otel_audit.errors import JournalClosedError, JournalError, JournalFullError, JournalSyncError
 from otel_audit.journal import state as state_module
 from otel_audit.journal.control import stopped
+from otel_audit.journal.files import HIGH_NUMBERS
 from otel_audit.journal.layout import Layout
 from otel_audit.journal.locks import FileLock
 from otel_audit.journal.segment import list_segments, segment_path
@@ -286,13 +287,10 @@ def test_a_full_tmpfs_takes_whole_lines_or_none(tmp_path: Path):
 def close_all_of(writer: StreamWriter, other: Path, *, number: int = 2) -> list[int]:
     """Do as a daemoniser does: close every descriptor of the writer, and open other files under their numbers."""
     numbers = [writer._state.segment.fd, writer._state.owner_lock._fd][:number]
+    theirs = os.open(other, os.O_RDWR | os.O_CREAT | os.O_APPEND)
     for fd in numbers:
-        os.close(fd)
-    taken: list[int] = []
-    while not set(numbers) <= set(taken):
-        taken.append(os.open(other, os.O_RDWR | os.O_CREAT | os.O_APPEND))
-    for fd in set(taken) - set(numbers):
-        os.close(fd)
+        os.dup2(theirs, fd)
+    os.close(theirs)
     return numbers
 
 
@@ -326,6 +324,37 @@ def test_a_closed_descriptor_is_opened_again_within_the_same_call(layout: Layout
     writer.append(make_entry("r-3"))
     writer.close()
     assert written(writer) == ["r-2", "r-3"]
+
+
+def test_the_number_of_a_closed_descriptor_is_given_to_nobody_by_chance(layout: Layout, tmp_path: Path):
+    """Whoever opens files after a daemoniser has closed all gets low numbers: no record ever goes into one of them."""
+    writer = make_writer(layout, segment_bytes=5000)
+    others = [tmp_path / f"other-{number}" for number in range(60)]
+    for number in range(30):
+        segment = writer._state.segment
+        assert segment.fd >= min(HIGH_NUMBERS)
+        os.close(segment.fd)
+        opened = [os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND) for path in others]
+        writer.append(make_entry(f"r-{number}"))
+        for fd in opened:
+            os.close(fd)
+    writer.close()
+    assert len(list_segments(writer.directory)) > 3, "a new segment, a reopened one and a new stream are alike"
+    assert [path.stat().st_size for path in others] == [0] * len(others)
+    assert written(writer) == [f"r-{number}" for number in range(30)]
+
+
+@pytest.mark.parametrize("refused", [1, 2])
+def test_a_process_that_may_not_have_a_high_number_writes_all_the_same(
+    tmp_path: Path, files: FaultyFiles, refused: int
+):
+    """A lower limit of descriptors, or all numbers in use, costs the protection, not the record."""
+    files.fail("dup", errno.EINVAL, times=refused)
+    writer = make_writer(make_layout(tmp_path, files))
+    assert (writer._state.segment.fd >= min(HIGH_NUMBERS)) == (refused == 1)
+    writer.append(make_entry("r-2"))
+    writer.close()
+    assert written(writer) == ["r-2"]
 
 
 def test_the_descriptor_is_looked_at_after_so_many_bytes(
