@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import functools
 import gc
 import json
+import logging
 import os
 import random
 import signal
@@ -17,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from otel_audit import semconv as sc
+from otel_audit.capture.stdlib import AuditHandler
 from otel_audit.journal.files import Files
 from otel_audit.provider import AuditLogger, AuditProvider
 from otel_audit.receipt import AuditReceipt
@@ -60,12 +63,17 @@ class Story:
         if self.armed:
             raise KeyboardInterrupt
 
-    def emit(self, log: AuditLogger, name: str, delay_s: float, **arguments: object) -> None:
+    def emit(self, log: AuditLogger, label: str, delay_s: float, **arguments: object) -> None:
         """Emit while a Ctrl-C is on its way."""
+        facts: dict[str, object] = {"actor": "u-42", "outcome": "success", "attributes": {"label": label}, **arguments}
+        self.call(functools.partial(log.emit, "user.login", **facts), label, delay_s)
+
+    def call(self, emit: Callable[[], object], name: str, delay_s: float) -> None:
+        """Call what emits one record, while a Ctrl-C is on its way."""
         try:
             self.armed = True
             signal.setitimer(signal.ITIMER_REAL, delay_s)
-            log.emit("user.login", actor="u-42", outcome="success", attributes={"name": name}, **arguments)
+            emit()
             self.armed = False
             signal.setitimer(signal.ITIMER_REAL, 0)
             self.returned.append(name)
@@ -99,7 +107,7 @@ def names_in(root: Path) -> list[str]:
         for line in path.read_bytes().splitlines():
             attributes = json.loads(line)["record"]["attributes"]
             if sc.CONTROL not in attributes:
-                found.append(attributes["name"]["stringValue"])
+                found.append(attributes["label"]["stringValue"])
     return found
 
 
@@ -148,6 +156,57 @@ def test_ctrl_c_at_any_moment_of_an_emit(tmp_path: Path, count: int, durability:
     assert len(audit(directory).sequences) == len(names_in(tmp_path / "journal")) + 2
 
 
+def log_with(handler: logging.Handler) -> logging.Logger:
+    """A logger with one handler, known to nobody else."""
+    log = logging.Logger("audit", logging.INFO)
+    log.addHandler(handler)
+    return log
+
+
+def as_lane(log: logging.Logger, label: str) -> None:
+    """A plain record, whose values are written straight to canonical bytes."""
+    log.info("user.login", extra={"actor": "u-42", "outcome": "success", "label": label})
+
+
+def with_care(log: logging.Logger, label: str) -> None:
+    """A record that has to be looked at more closely."""
+    log.info("user.%s", "login", extra={"actor": "u-42", "outcome": "success", "label": label})
+
+
+@how_many
+@pytest.mark.parametrize("way", [as_lane, with_care])
+@pytest.mark.parametrize("segment_bytes", [1 << 24, 15_000])
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # it may strike the collector of garbage
+def test_ctrl_c_at_any_moment_of_a_log_call(
+    tmp_path: Path, count: int, way: Callable[[logging.Logger, str], None], segment_bytes: int
+):
+    """The same through ``logging`` and the handler: where the exception says something of the record, it is true.
+
+    One that strikes ``logging`` itself, before the handler is called, says nothing.
+    """
+    provider = make_provider(tmp_path, NoSync(), segment_bytes=segment_bytes)
+    log = log_with(AuditHandler(provider))
+    story = Story()
+    for number in range(50):
+        way(log, f"warm-{number}")
+        story.returned.append(f"warm-{number}")
+    dice = random.Random(segment_bytes)
+    tries = 0
+    with alarm(story.interrupt):
+        while len(story.said) < count:
+            tries += 1
+            delay_s = dice.uniform(1e-6, 120e-6 if dice.random() < 0.8 else 2e-3)
+            story.call(functools.partial(way, log, f"n-{tries}"), f"n-{tries}", delay_s)
+    provider.shutdown()
+    said = story.check(tmp_path / "journal")
+    print(f"{tries} log calls, what was said by {count} interrupted ones:", dict(said))
+    assert said[True] > 0
+    assert said[False] > 0
+    assert said[None] <= count // 20, "that it is not known stays rare"
+    (directory,) = (tmp_path / "journal" / "streams").iterdir()
+    assert len(audit(directory).sequences) == len(names_in(tmp_path / "journal")) + 2
+
+
 def test_ctrl_c_while_the_stream_is_made(tmp_path: Path):
     """The first emit can be interrupted at any moment; the next one makes a stream and goes on."""
     story = Story()
@@ -177,7 +236,7 @@ def test_ctrl_c_in_one_thread_does_not_disturb_the_others(tmp_path: Path):
         n = 0
         while not stop.is_set():
             name = f"other-{thread}-{n}"
-            log.emit("user.login", actor="u", outcome="success", attributes={"name": name}, durability="disk")
+            log.emit("user.login", actor="u", outcome="success", attributes={"label": name}, durability="disk")
             others.append(name)
             n += 1
 
@@ -200,36 +259,56 @@ def test_ctrl_c_in_one_thread_does_not_disturb_the_others(tmp_path: Path):
     assert said.total() > 0
 
 
-def test_a_signal_handler_that_emits_ten_thousand_times_a_second(tmp_path: Path, closing: list[AuditProvider]):
-    """Handler and main thread share one chain; every receipt is true, deferred records are written too."""
+@pytest.mark.parametrize("capture", ["emit", "logging"])
+def test_a_signal_handler_that_emits_ten_thousand_times_a_second(
+    tmp_path: Path, closing: list[AuditProvider], capture: str
+):
+    """Handler and main thread share one chain; every receipt is true, deferred records are written too.
+
+    On a slow machine the next signal comes before the handler is through with the last one; it may strike itself, but
+    not without an end.
+    """
     provider = make_provider(tmp_path, NoSync(), segment_bytes=100_000)
     closing.append(provider)
-    log = provider.get_audit_logger()
+    audit_log = provider.get_audit_logger()
+    log = log_with(AuditHandler(provider))
+    counts = {"main": 0, "handler": 0}
+    emitted: list[str] = []
     receipts: dict[str, list[AuditReceipt]] = {"main": [], "handler": []}
+    depth = 0
 
     def emit(who: str) -> None:
-        name = f"{who}-{len(receipts[who])}"
-        receipts[who].append(log.emit("user.login", actor="u", outcome="success", attributes={"name": name}))
-
-    depth = 0
+        label = f"{who}-{counts[who]}"
+        counts[who] += 1
+        if capture == "logging":
+            as_lane(log, label)
+        else:
+            facts = {"attributes": {"label": label}}
+            receipts[who].append(audit_log.emit("user.login", actor="u", outcome="success", **facts))
+        emitted.append(label)
 
     def handler(*_: object) -> None:
         nonlocal depth
-        if depth < 3 and len(receipts["handler"]) < 5000:  # unbounded, a slow machine would only begin handlers
+        if depth < 3 and counts["handler"] < 5000:
             depth += 1
             try:
                 emit("handler")
             finally:
                 depth -= 1
 
+    for _ in range(50):
+        emit("main")
     with alarm(handler):
         signal.setitimer(signal.ITIMER_REAL, 1e-4, 1e-4)
-        while len(receipts["handler"]) < 3000 or len(receipts["main"]) < 3000:
+        while counts["handler"] < 3000 or counts["main"] < 3000:
             emit("main")
     provider.journal.sync()
     (directory,) = (tmp_path / "journal" / "streams").iterdir()
-    everything = receipts["main"] + receipts["handler"]
     audited = audit(directory)
+    assert sorted(names_in(tmp_path / "journal")) == sorted(emitted)
+    if capture == "logging":
+        return
+    everything = receipts["main"] + receipts["handler"]
     assert collections.Counter(audited.record_ids) == collections.Counter(r.record_id for r in everything)
     assert any(receipt.deferred for receipt in receipts["handler"]), "some struck within an emit"
     assert any(not receipt.deferred for receipt in receipts["handler"]), "some did not"
@@ -239,20 +318,31 @@ def test_a_signal_handler_that_emits_ten_thousand_times_a_second(tmp_path: Path,
         assert receipt.deferred or receipt.sequence == place[receipt.record_id]
 
 
-def test_a_finaliser_that_emits_during_an_emit(tmp_path: Path, closing: list[AuditProvider]):
+@pytest.mark.parametrize("capture", ["emit", "logging"])
+def test_a_finaliser_that_emits_during_an_emit(tmp_path: Path, closing: list[AuditProvider], capture: str):
     """The collector of garbage may run a ``__del__`` that audits at any moment; nothing hangs, nothing is lost."""
     files = FaultyFiles(sync_s=0.0, log=False)
     provider = make_provider(tmp_path, files, segment_bytes=50_000)
     closing.append(provider)
     log = provider.get_audit_logger()
+    plain = log_with(AuditHandler(provider))
     receipts: list[AuditReceipt] = []
+    labels: list[str] = []
+
+    def emit(event_name: str) -> None:
+        labels.append(f"n-{len(labels)}")
+        label = labels[-1]
+        if capture == "logging":
+            plain.info(event_name, extra={"actor": "u", "outcome": "success", "label": label})
+        else:
+            receipts.append(log.emit(event_name, actor="u", outcome="success", attributes={"label": label}))
 
     class Session:
         def __init__(self) -> None:
             self.me = self  # only the collector finds it
 
         def __del__(self) -> None:
-            receipts.append(log.emit("session.end", actor="u", outcome="success"))
+            emit("session.end")
 
     thresholds = gc.get_threshold()
     gc.set_threshold(3, 2, 2)
@@ -265,15 +355,18 @@ def test_a_finaliser_that_emits_during_an_emit(tmp_path: Path, closing: list[Aud
     try:
         for _ in range(1000):
             Session()
-            receipts.append(log.emit("user.login", actor="u", outcome="success"))
+            emit("user.login")
     finally:
         gc.set_threshold(*thresholds)
     gc.collect()
-    assert len(receipts) == 2020
-    assert sum(receipt.deferred for receipt in receipts) >= 20
+    assert len(labels) == 2020
     provider.journal.sync()
     (directory,) = (tmp_path / "journal" / "streams").iterdir()
-    assert sorted(audit(directory).record_ids) == sorted(receipt.record_id for receipt in receipts)
+    record_ids = audit(directory).record_ids
+    assert sorted(names_in(tmp_path / "journal")) == sorted(labels)
+    if capture == "emit":
+        assert sum(receipt.deferred for receipt in receipts) >= 20
+        assert sorted(record_ids) == sorted(receipt.record_id for receipt in receipts)
 
 
 def test_a_finaliser_that_emits_while_the_stream_is_made(tmp_path: Path, closing: list[AuditProvider]):
