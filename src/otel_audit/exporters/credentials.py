@@ -1,28 +1,38 @@
-"""Credentials for a destination: never written down in the configuration, read anew for every request, never shown.
+"""Credentials for a destination: what is sent to be let in.
 
-They come from an environment variable, from a file (which may be replaced while we run) or from a function.
+A secret is sent as it is (``bearer``, ``header``, ``basic``), or exchanged for a token that is renewed in time
+(``oauth2``, ``login``; see ``tokens``).
 """
 
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, Final
 
-from ..errors import BlockedExportError, ConfigurationError, ExportError, RetryableExportError
+from ..errors import BlockedExportError, ConfigurationError
 from ..options import Option, read_options
 from .http_client import check_header_name, check_header_value
+from .secret import SECRET_OPTIONS, Secret
+from .tokens import TOKEN_OPTIONS, Tokens, check_token_options
 
 AUTH_OPTIONS: Final = (
-    Option("type", "enum", doc="how they are sent", choices=("bearer", "header", "basic")),
-    Option("env", "str", None, "name of the environment variable that holds the secret"),
-    Option("file", "path", None, "file that holds the secret; a line feed at its end does not count"),
-    Option("call", "any", None, "function without arguments that returns the secret (from Python only)"),
+    Option("type", "enum", doc="how they are sent", choices=("bearer", "header", "basic", "oauth2", "login")),
+    *SECRET_OPTIONS,
     Option("name", "str", None, "name of the header, for type 'header'"),
-    Option("username", "str", None, "for type 'basic'; the secret is the password"),
-)
+    Option("scheme", "str", "Bearer", "the word before the secret, for type 'bearer'"),
+    Option("username", "str", None, "for type 'basic', 'login', and 'oauth2' by password; the secret is the password"),
+    *TOKEN_OPTIONS,
+)  # fmt: skip
 """What ``auth`` takes.  Exactly one of ``env``, ``file`` and ``call`` has to be given."""
+
+_FOR: Final = {
+    "name": ("header",),
+    "scheme": ("bearer",),
+    "username": ("basic", "oauth2", "login"),
+    **{option.name: ("oauth2", "login") for option in TOKEN_OPTIONS},
+}
+_NEEDED: Final = {"header": ("name",), "basic": ("username",)}
 
 
 class Credentials:
@@ -32,84 +42,79 @@ class Credentials:
         auth: by the names in :data:`AUTH_OPTIONS`; ``None`` for none.
         environ: the environment.
         where: what error messages call it.
+        transport: the destination's own options for HTTP, by which tokens are fetched.
 
     Raises:
         ConfigurationError: an option is wrong, the variable is not set, or the file is not there.
     """
 
-    def __init__(self, auth: Any, environ: Mapping[str, str], where: str) -> None:
+    def __init__(
+        self, auth: Any, environ: Mapping[str, str], where: str, transport: Mapping[str, Any] | None = None
+    ) -> None:
         self._type = ""
+        self._where = where
         self._header = "Authorization"
-        self._environ = environ
+        self._tokens: Tokens | None = None
         if auth is None:
             return
         if not isinstance(auth, Mapping):
             raise ConfigurationError(f"{where}: expected a mapping with type and one of env, file and call")
         options = read_options(AUTH_OPTIONS, where, auth)
         self._type = options["type"]
-        self._where = where
-        self._env: str | None = options["env"]
-        self._file: Path | None = options["file"]
-        self._call: Callable[[], Any] | None = options["call"]
+        given = {name for name, value in auth.items() if value is not None}
+        for name, kinds in _FOR.items():
+            if name in given and self._type not in kinds:
+                raise ConfigurationError(f"{where}.{name}: is only for type {' or '.join(map(repr, kinds))}")
+            if name not in given and name in _NEEDED.get(self._type, ()):
+                raise ConfigurationError(f"{where}.{name}: has to be given for type {self._type!r}")
+        self._secret = Secret(options, environ, where)
+        self._scheme: str = options["scheme"]
         self._username: str = options["username"] or ""
-        if [self._env, self._file, self._call].count(None) != 2:
-            raise ConfigurationError(f"{where}: expected exactly one of env, file and call")
         if self._type == "header":
-            self._header = options["name"] or ""
+            self._header = options["name"]
             check_header_name(self._header, f"{where}.name")
-        for name, kind in (("name", "header"), ("username", "basic")):
-            if (options[name] is not None) != (self._type == kind):
-                wrong = "has to be given for" if self._type == kind else "is only for"
-                raise ConfigurationError(f"{where}.{name}: {wrong} type {kind!r}")
-        if self._call is None:
-            self._checked(self._read())
-        elif not callable(self._call):
-            raise ConfigurationError(f"{where}.call: expected a function")
+        elif self._type in ("oauth2", "login"):
+            check_token_options(self._type, options, where)
+            self._tokens = Tokens(self._type, options, self._secret, environ, where, transport or {})
+        if self._type in ("bearer", "header") and options["call"] is None:
+            check_header_value(self._secret.read(), where)
 
     def __bool__(self) -> bool:
         return bool(self._type)
 
-    def headers(self) -> dict[str, str]:
+    def headers(self, deadline: float) -> dict[str, str]:
         """The header to send now.
 
+        Args:
+            deadline: when fetching a token has to be over, on the monotonic clock.
+
         Raises:
-            RetryableExportError: the function failed at input or output.
-            BlockedExportError: the secret is not to be had.
+            RetryableExportError: the function failed at input or output, or a token could not be fetched now.
+            BlockedExportError: the secret or the token is not to be had.
         """
         if not self._type:
             return {}
-        try:
-            secret = self._checked(self._call() if self._call is not None else self._read())
-        except ExportError:
-            raise
-        except OSError as error:
-            raise RetryableExportError(f"{self._where}: the secret is not to be had: {type(error).__name__}") from error
-        except Exception as error:
-            text = str(error) if isinstance(error, ConfigurationError) else f"{self._where}: {type(error).__name__}"
-            raise BlockedExportError(text, repair="check where this destination's credentials come from") from error
+        if self._tokens is not None:
+            return {self._header: f"Bearer {self._tokens.token(deadline)}"}
+        secret = self._secret.read()
         if self._type == "basic":
             return {self._header: f"Basic {b64encode(f'{self._username}:{secret}'.encode()).decode()}"}
-        return {self._header: f"Bearer {secret}" if self._type == "bearer" else secret}
-
-    def _read(self) -> str:
-        if self._env is not None:
-            secret = self._environ.get(self._env, "")
-            if not secret:
-                raise ConfigurationError(f"{self._where}.env: the environment variable {self._env!r} is not set")
-            return secret
-        assert self._file is not None  # noqa: S101 - one of the two is given
         try:
-            return self._file.read_text(encoding="utf-8").removesuffix("\n").removesuffix("\r")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or type(error).__name__
-            raise ConfigurationError(f"{self._where}.file: {str(self._file)!r} cannot be read: {reason}") from None
-
-    def _checked(self, secret: Any) -> str:
-        if not isinstance(secret, str) or not secret:
-            raise ConfigurationError(f"{self._where}: the secret has to be a str that is not empty")
-        if self._type != "basic":
             check_header_value(secret, self._where)
-        return secret
+        except ConfigurationError as error:
+            raise BlockedExportError(
+                str(error), repair="check where this destination's credentials come from"
+            ) from None
+        return {self._header: f"{self._scheme} {secret}" if self._type == "bearer" else secret}
+
+    def renew(self) -> bool:
+        """The receiver does not accept what was sent: see to it that other credentials come; whether there are any."""
+        return self._tokens is not None and self._tokens.forget()
+
+    def close(self) -> None:
+        """Let go of connections.  May be called twice."""
+        if self._tokens is not None:
+            self._tokens.close()
 
     def __repr__(self) -> str:
         return f"<Credentials {self._type or 'none'}>"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
 import msgspec
@@ -15,13 +17,14 @@ from ..batch import RecordBatch, StoredRecord
 from ..errors import ConfigurationError, DamageError, ExportError, RejectedExportError, RetryableExportError
 from ..formats import PAUSE_EVERY
 from ..formats.jsonl import as_plain
-from ..formats.template import compile_template
+from ..formats.template import Facts, compile_template
 from ..options import REQUIRED, Option, read_options
 from ..protocols import ExportResult
 from .answers import Answer, error_of_answer
 from .courtesy import let_others_run
 from .credentials import Credentials
 from .http_client import BODY_MAX, HTTP_OPTIONS, HttpClient, check_header_name
+from .secret import secrets_in
 
 _IDS_BODY_MAX: Final = 8 * 1024 * 1024
 _HEADER_SAFE: Final = re.compile(r"[\x21-\x7e]{1,255}")
@@ -50,7 +53,12 @@ class HttpExporter:
             "shape of a record: JSON with {{placeholders}}, or (from Python) a function of record and batch; "
             "without one, the members of a plain JSON line",
         ),
-        Option("auth", "any", None, "credentials: {type: bearer|header|basic, and one of env, file, call}"),
+        Option(
+            "request_records", "int", None, "most records in one request, where it holds a batch",
+            minimum=1,
+        ),
+        Option("request_bytes", "size", None, "largest body of such a request, before it is compressed", minimum=1),
+        Option("auth", "any", None, "credentials: {type: bearer|header|basic|oauth2|login, one of env, file, call}"),
         Option(
             "idempotency_header", "str", "Idempotency-Key",
             "carries the record id, or a hash over the batch's; empty: none",
@@ -77,6 +85,8 @@ class HttpExporter:
         body: str = "record",
         list_name: str = "records",
         template: Any = None,
+        request_records: int | None = None,
+        request_bytes: int | str | None = None,
         auth: Mapping[str, Any] | None = None,
         idempotency_header: str = "Idempotency-Key",
         success: Sequence[str | int] = ("200", "201", "204"),
@@ -98,6 +108,8 @@ class HttpExporter:
             "body": body,
             "list_name": list_name,
             "template": template,
+            "request_records": request_records,
+            "request_bytes": request_bytes,
             "auth": auth,
             "idempotency_header": idempotency_header,
             "success": success,
@@ -126,8 +138,42 @@ class HttpExporter:
         self._start(read_options(cls.OPTIONS, where, options), environ, where)
         return self
 
+    @classmethod
+    def made(
+        cls,
+        options: Mapping[str, Any],
+        environ: Mapping[str, str],
+        where: str,
+        *,
+        name: str = "http",
+        shape: Callable[[Facts], Any] | None = None,
+        own: Mapping[str, Any] | None = None,
+    ) -> HttpExporter:
+        """The exporter with these options, all of them parsed; what presets are made by.
+
+        Args:
+            options: a value for each of :data:`HttpExporter.OPTIONS`.
+            environ: the environment; it holds credentials only.
+            where: what error messages call the options.
+            name: what the exporter is called where it is shown.
+            shape: instead of a template.
+            own: the preset's own options.
+
+        Raises:
+            ConfigurationError: an option is wrong, or a credential is not there.
+        """
+        self = cls.__new__(cls)
+        self._start(options, environ, where)
+        self._name = name
+        self._fill = shape or self._fill
+        self._own = dict(own or {})
+        self._prepare(environ, where)
+        return self
+
     def _start(self, options: Mapping[str, Any], environ: Mapping[str, str], where: str) -> None:
-        self._credentials = Credentials(options["auth"], environ, f"{where}.auth")
+        self._name = "http"
+        self._own: dict[str, Any] = {}
+        self._credentials = Credentials(options["auth"], environ, f"{where}.auth", options)
         self._client = HttpClient(options["url"], options, where, has_credentials=bool(self._credentials))
         self._method: str = options["method"]
         self._body: str = options["body"]
@@ -139,84 +185,149 @@ class HttpExporter:
         self._key_header: str = options["idempotency_header"]
         if self._key_header:
             check_header_name(self._key_header, f"{where}.idempotency_header")
+        self.records_per_request: int | None = 1 if self._body == "record" else options["request_records"]
+        self._bytes_max: float = options["request_bytes"] or math.inf
         template = options["template"]
         self._function: Callable[..., Any] | None = template if callable(template) else None
         self._fill = None if template is None or callable(template) else compile_template(template, f"{where}.template")
 
     def export(self, batch: RecordBatch, timeout_s: float) -> ExportResult | None:
-        """Deliver the whole batch, in one request or, with body ``record``, in one for each record.
+        """Deliver the whole batch, in one request or, where it is more than one can hold, in several.
 
         Raises:
             RetryableExportError, BlockedExportError, RejectedExportError: it was not taken; ``accepted`` says how many
-                records from the start were.
+                records from the start were, ``taken`` and ``refused`` which of the others were and were not.
         """
         ends = time.monotonic() + timeout_s
-        if self._body != "record":
-            return ExportResult(self._deliver(batch, ends - time.monotonic()))
         response_ids: dict[str, str] = {}
-        index = 0
+        done = 0
         try:
-            for index in range(len(batch.records)):
+            for records in self._requests(batch):
                 left = ends - time.monotonic()
                 if left <= 0:
                     raise RetryableExportError(f"{self._client.shown_url} did not take all within {timeout_s:.3g} s")
-                response_ids |= self._deliver(batch.part(index, index + 1), left)
+                response_ids |= self._deliver(records, left)
+                done += len(records)
         except ExportError as error:
-            error.accepted = index
+            error.accepted += done
+            error.response_ids = {**response_ids, **error.response_ids}
             raise
         return ExportResult(response_ids)
 
     def close(self) -> None:
         """Let go of the connection.  May be called twice."""
         self._client.close()
+        self._credentials.close()
 
     def __repr__(self) -> str:
-        return f"<HttpExporter {self._method} {self._client.shown_url}>"
+        shown = f"{self._method} " if self._name == "http" else f"{self._name} "
+        return f"<HttpExporter {shown}{self._client.shown_url}>"
 
-    def _deliver(self, batch: RecordBatch, timeout_s: float) -> dict[str, str]:
+    # -- what a preset may do otherwise ------------------------------------------------------------------------------
+
+    def _prepare(self, environ: Mapping[str, str], where: str) -> None:
+        """Read the preset's own options; raises ConfigurationError."""
+
+    def _deliver(self, records: Sequence[Written], timeout_s: float) -> dict[str, str]:
         """One request; the receiver's ids by record id."""
         deadline = self._client.deadline(timeout_s)
-        ids, content = self._written(batch)
-        headers = {**self._headers, **self._credentials.headers()}
-        if self._key_header:
-            headers[self._key_header] = _idempotency_key(ids, self._body)
-        body_max = _IDS_BODY_MAX if self._id_path else BODY_MAX
-        answer = self._client.send(self._method, content, headers, deadline, body_max)
+        return self._judged(self._asked(self._framed(records), records, deadline), records, deadline)
+
+    def _framed(self, records: Sequence[Written]) -> bytes:
+        """The body of a request."""
+        if self._body == "record":
+            return records[0].content
+        if self._body == "ndjson":
+            return b"\n".join([*(record.content for record in records), b""])
+        array = b"[" + b",".join(record.content for record in records) + b"]"
+        return array if self._body == "array" else b"{" + _encode(self._list_name) + b":" + array + b"}"
+
+    def _more_headers(self, records: Sequence[Written], content: bytes) -> Mapping[str, str]:
+        """Headers that depend on what is sent."""
+        if not self._key_header:
+            return {}
+        return {self._key_header: _idempotency_key([record.record_id for record in records], self._body)}
+
+    def _judged(self, answer: Answer, records: Sequence[Written], deadline: float) -> dict[str, str]:
+        """The receiver's ids where it took everything; raises ExportError where it did not."""
         if answer.status not in self._success:
             raise error_of_answer(answer, self._client.shown_url)
-        return _response_ids(answer, self._id_path, ids)
+        return _response_ids(answer, self._id_path, [record.record_id for record in records])
 
-    def _written(self, batch: RecordBatch) -> tuple[list[str], bytes]:
-        """The record ids, and the body of the request."""
-        ids: list[str] = []
-        shapes: list[bytes] = []
+    # -- one request ---------------------------------------------------------------------------------------------------
+
+    def _asked(self, content: bytes, records: Sequence[Written], deadline: float, *, url: str | None = None) -> Answer:
+        """The answer to a request; credentials that are not accepted any more are renewed once."""
+        more = self._more_headers(records, content)
+        body_max = _IDS_BODY_MAX if self._id_path else BODY_MAX
+        renewed = False
+        while True:
+            credentials = self._credentials.headers(deadline)
+            answer = self._client.send(
+                self._method,
+                content,
+                {**self._headers, **more, **credentials},
+                deadline,
+                body_max,
+                secrets=secrets_in(credentials),
+                url=url,
+            )
+            if answer.status != 401 or renewed or not (renewed := self._credentials.renew()):
+                return answer
+
+    def _requests(self, batch: RecordBatch) -> Iterator[list[Written]]:
+        """The records, written, in parts that one request can hold."""
+        part: list[Written] = []
+        size = 0
         for done, record in enumerate(batch.records, 1):
-            record_id, shape = self._shaped(record, batch)
-            ids.append(record_id)
-            shapes.append(shape)
+            if part and len(part) == self.records_per_request:
+                yield part
+                part, size = [], 0
+            written = self._written(record, batch)
+            if part and size + len(written.content) > self._bytes_max:
+                yield part
+                part, size = [], 0
+            part.append(written)
+            size += len(written.content) + 1
             if done % PAUSE_EVERY == 0:
                 let_others_run()
-        if self._body == "record":
-            return ids, shapes[0]
-        if self._body == "ndjson":
-            return ids, b"\n".join([*shapes, b""])
-        array = b"[" + b",".join(shapes) + b"]"
-        return ids, array if self._body == "array" else b"{" + _encode(self._list_name) + b":" + array + b"}"
+        yield part
 
-    def _shaped(self, record: StoredRecord, batch: RecordBatch) -> tuple[str, bytes]:
-        """The record id, and the record as JSON."""
+    def _written(self, record: StoredRecord, batch: RecordBatch) -> Written:
+        """The record as JSON."""
         try:
             plain = as_plain(record, batch)
             if self._function is not None:
                 shape = self._function(record, batch)
             else:
                 shape = self._fill(plain) if self._fill is not None else plain
-            return str(plain["record_id"]), _encode(shape)
+            lines = shape if isinstance(shape, Lines) else [shape]
+            content = b"\n".join([_encode(line) for line in lines])
+            return Written(record.sequence, str(plain["record_id"]), record.sha256, content)
         except Exception as error:
-            raise RejectedExportError(
-                f"record {record.sequence} of stream {batch.stream_id} cannot be written: {type(error).__name__}",
-                details={"reason": "damaged" if isinstance(error, DamageError) else "template"},
-            ) from error
+            raise _unwritable(record, batch, error) from error
+
+
+@dataclass(frozen=True)
+class Written:
+    """A record as it is sent."""
+
+    sequence: int
+    record_id: str
+    sha256: str
+    content: bytes = field(repr=False)
+
+
+class Lines(list[Any]):
+    """What a shape returns that is more than one line of ``ndjson``."""
+
+
+def _unwritable(record: StoredRecord, batch: RecordBatch, error: Exception) -> RejectedExportError:
+    """The error for a record that cannot be written: it is refused by name, the others are not touched."""
+    text = f"record {record.sequence} of stream {batch.stream_id} cannot be written: {type(error).__name__}"
+    details = {"reason": "damaged" if isinstance(error, DamageError) else "template"}
+    alone = RejectedExportError(text, details=details)
+    return RejectedExportError(text, refused={record.sequence: alone}, details=details)
 
 
 def _idempotency_key(ids: Sequence[str], body: str) -> str:

@@ -14,15 +14,16 @@ import ssl
 import time
 import warnings
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from .._version import __version__
 from ..errors import BlockedExportError, ConfigurationError, ExportError
 from ..options import Option
 from .answers import Answer, clean, error_of_failure
+from .secret import covered, covered_text, secrets_in
 
 if TYPE_CHECKING:
     import httpx
@@ -96,6 +97,8 @@ class HttpClient:
             _warn(f"{where}: verify_tls is false: anybody between here and there can read and swallow records")
         elif carries and url.startswith("http://") and not _is_loopback(url):
             _warn(f"{where}: credentials are sent to {self.shown_url} without TLS; begin the URL with https://")
+        carried = {name: value for name, value in self._headers.items() if _CREDENTIALS.search(name)}
+        self._secrets = [*secrets_in(carried), *(value for _, value in parse_qsl(urlsplit(url).query))]
         self._client: httpx.Client | None = None
         self._deadline: Deadline | None = None
         self._pid = 0
@@ -106,7 +109,15 @@ class HttpClient:
         return time.monotonic() + (timeout_s if self._timeout_s is None else min(timeout_s, self._timeout_s))
 
     def send(
-        self, method: str, content: bytes, headers: Mapping[str, str], deadline: float, body_max: int = BODY_MAX
+        self,
+        method: str,
+        content: bytes,
+        headers: Mapping[str, str],
+        deadline: float,
+        body_max: int = BODY_MAX,
+        *,
+        secrets: Iterable[str] = (),
+        url: str | None = None,
     ) -> Answer:
         """Send a request and read its answer.
 
@@ -116,11 +127,15 @@ class HttpClient:
             headers: besides those of every request.
             deadline: when it has to be over, on the monotonic clock.
             body_max: how much of the answer's body to read.
+            secrets: what must not be shown of this request; it is covered wherever the receiver repeats it, as are
+                credentials in the headers of every request and values in the URL's query.
+            url: instead of the client's own.
 
         Raises:
             ExportError: there was no answer.
         """
         begun = time.monotonic()
+        secrets = [*self._secrets, *secrets]
         try:
             client, limit = self._connected()
             limit.at = deadline
@@ -129,14 +144,16 @@ class HttpClient:
                 all_headers["Content-Encoding"] = "gzip"
                 content = gzip.compress(content, compresslevel=1, mtime=0)
             left = max(deadline - time.monotonic(), 0.001)
-            with client.stream(method, self.url, content=content, headers=all_headers, timeout=left) as response:
+            with client.stream(method, url or self.url, content=content, headers=all_headers, timeout=left) as response:
                 body, whole = _read(response, body_max)
-                names = {name.lower(): value for name, value in response.headers.items()}
-                return Answer(response.status_code, names, body, whole)
+                names = {name.lower(): covered_text(value, secrets) for name, value in response.headers.items()}
+                return Answer(response.status_code, names, covered(body, secrets), whole)
         except ExportError:
             raise
-        except Exception as error:
-            raise error_of_failure(error, self.shown_url, max(deadline - begun, 0.0)) from error
+        except Exception as error:  # noqa: BLE001 - it is raised again, as an error of ours
+            found = error_of_failure(error, shown(url or self.url), max(deadline - begun, 0.0))
+            found.args = tuple(covered_text(str(part), secrets) for part in found.args)
+            raise found from (None if _shows(error, secrets) else error)
 
     def close(self) -> None:
         """Let go of the connection.  May be called twice."""
@@ -183,6 +200,18 @@ class HttpClient:
                 repair="check the files in certificate, client_certificate and client_key",
             ) from error
         return context
+
+
+def _shows(error: BaseException, secrets: Iterable[str]) -> bool:
+    """Whether a traceback of this would show one of the secrets."""
+    current: BaseException | None = error
+    for _ in range(16):
+        if current is None:
+            return False
+        if covered_text(text := str(current), secrets) != text:
+            return True
+        current = current.__cause__ or current.__context__
+    return True
 
 
 def _no_password() -> str:
