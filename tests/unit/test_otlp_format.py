@@ -22,8 +22,9 @@ from otel_audit import semconv as sc
 from otel_audit.batch import RecordBatch, StoredRecord
 from otel_audit.canonical import canonicalize
 from otel_audit.errors import DamageError
-from otel_audit.formats import otlp
+from otel_audit.formats import otlp, otlp_quick
 from otel_audit.formats.otlp import PartialSuccess, encode_logs_request, parse_logs_response, parse_status
+from otel_audit.formats.otlp_quick import NOTICE_EVERY, SIGHTS, WRITERS_MAX, quick
 
 TRACE = "0123456789abcdef0123456789abcdef"
 SPAN = "0123456789abcdef"
@@ -130,15 +131,34 @@ def test_records_of_scalars_read_as_the_oracle_would_have_built_them(
 def test_both_ways_write_the_same(attributes: dict[str, Any], body: str) -> None:
     """The quick way and the thorough way agree where both can."""
     canonical = stored(attributes, body).canonical
-    quick = otlp._quick(canonical)
     thorough = LogRecord.FromString(b"".join(otlp._thorough(canonical)))
-    assert quick is None or LogRecord.FromString(b"".join(quick)) == thorough
+    for _ in range(NOTICE_EVERY * (SIGHTS + 2)):  # the last ones by the function for its shape
+        parts = quick(canonical)
+        assert parts is None or LogRecord.FromString(b"".join(parts)) == thorough
 
 
 def test_an_ordinary_record_takes_the_quick_way() -> None:
     """Strings, integers, booleans and doubles, a text, ids and non-ASCII do not need the thorough one."""
     attributes = {sc.RECORD_ID: "r", "n": 7, "ok": True, "ratio": 0.5, "name": "Zoë", sc.SEVERITY_NUMBER: 9}
-    assert otlp._quick(stored(attributes, "Grüße").canonical) is not None
+    assert quick(stored(attributes, "Grüße").canonical) is not None
+
+
+def test_each_shape_that_comes_often_reads_right_among_others() -> None:
+    """Records of more shapes than have a function, some of them with ids, odd severities and one tag changed."""
+    ids = [("", ""), (TRACE, SPAN), (TRACE, "")]
+    kinds: list[Any] = ["text", 7, -1, True, False, 0.5, "é" * 90, "x" * 300]
+    for turn in range(3 * SIGHTS * NOTICE_EVERY):
+        for shape in range(WRITERS_MAX + 4):
+            names = {f"{chr(97 + shape)}-{n}": kinds[(turn // 20 + n + shape) % len(kinds)] for n in range(shape % 7)}
+            level = {sc.SEVERITY_NUMBER: shape, sc.SEVERITY_TEXT: ["INFO", "", 5][shape % 3]}
+            attributes = level | {"turn": turn} | names
+            members = [None, "", "Grüße"][shape % 3], "user.login", (TIME, TIME), ids[(turn + shape) % 3]
+            (log,) = logs(parsed(stored(attributes, *members)))
+            assert (log.severity_number, log.severity_text) == (shape, "INFO" if shape % 3 == 0 else "")
+            log.ClearField("severity_number")
+            log.ClearField("severity_text")
+            assert log == expected(attributes, *members)
+    assert 0 < len(otlp_quick._writers) <= WRITERS_MAX
 
 
 @pytest.mark.parametrize("times", [(0, 0), (TIME, 0), (0, TIME), (2**63 - 1, 2**63 - 1)])
@@ -233,7 +253,7 @@ def test_what_is_remembered_stays_bounded() -> None:
         attributes = {f"key-{n}-{m}": "x" * (m % 700) for m in range(1000)}
         (log,) = logs(parsed(stored(attributes)))
         assert log == expected(attributes)
-    assert sum(map(len, otlp._heads.values())) <= otlp._HEADS_MAX
+    assert sum(map(len, otlp_quick._heads.values())) <= otlp_quick.HEADS_MAX
 
 
 def test_other_threads_get_the_interpreter() -> None:

@@ -3,9 +3,7 @@
 The protobuf bytes are written straight from the parsed canonical form, because building protobuf objects costs three
 times as much; ``opentelemetry-proto`` is the oracle of the tests.
 
-Nearly every record has scalar values only.  Those take the quick way.  It works on text in which each character stands
-for one byte of UTF-8, so that a length is ``len`` and one ``encode("latin-1")`` makes the bytes of a whole record; and
-it remembers, for each key and length of a value, the bytes that stand in front of the value.
+Nearly every record has scalar values only: those take the quick way (``otlp_quick.py``).
 """
 
 from __future__ import annotations
@@ -23,6 +21,7 @@ from .._version import __version__
 from ..batch import RecordBatch
 from ..errors import DamageError
 from . import PAUSE_EVERY
+from .otlp_quick import attribute_head, quick, severity, size
 
 SCOPE_NAME: Final = "otel_audit"
 """Name of the instrumentation scope; its version is this package's."""
@@ -30,8 +29,6 @@ SCOPE_NAME: Final = "otel_audit"
 _DAMAGE: Final = (
     msgspec.MsgspecError, ValueError, TypeError, LookupError, AttributeError, RecursionError, struct.error,
 )  # fmt: skip
-_HEADS_MAX: Final = 16_384
-_HEAD_LENGTH_MAX: Final = 256
 _MASK64: Final = 2**64 - 1
 
 
@@ -64,7 +61,7 @@ def encode_logs_request(batch: RecordBatch, pause: Callable[[], object] | None =
     pieces = [b"", _field(1, scope)]
     for done, stored in enumerate(batch.records, 1):
         try:
-            front, rest = _quick(stored.canonical) or _thorough(stored.canonical)
+            front, rest = quick(stored.canonical) or _thorough(stored.canonical)
         except _DAMAGE as error:
             where = f"record {stored.sequence} of stream {batch.stream_id}"
             raise DamageError(f"{where} is not in canonical form: {type(error).__name__}") from error
@@ -115,157 +112,6 @@ def parse_status(body: bytes) -> str:
         raise ValueError("not a google.rpc.Status") from error
 
 
-# -- the quick way: all values are scalars -----------------------------------------------------------------------
-
-
-class _Value(msgspec.Struct, gc=False, forbid_unknown_fields=True):
-    """A tagged scalar.  An empty map decodes to one with nothing set; another map, a list or ``null`` does not."""
-
-    text: str | msgspec.UnsetType = msgspec.field(name="stringValue", default=msgspec.UNSET)
-    integer: str | msgspec.UnsetType = msgspec.field(name="intValue", default=msgspec.UNSET)
-    boolean: bool | msgspec.UnsetType = msgspec.field(name="boolValue", default=msgspec.UNSET)
-    double: float | msgspec.UnsetType = msgspec.field(name="doubleValue", default=msgspec.UNSET)
-
-
-class _Record(msgspec.Struct, gc=False, forbid_unknown_fields=True):
-    """The canonical form of nearly every record; members without a default must be there."""
-
-    attributes: dict[str, _Value]
-    event_name: str
-    observed_timestamp: str
-    timestamp: str
-    body: _Value | msgspec.UnsetType = msgspec.UNSET
-    trace_id: str = ""
-    span_id: str = ""
-
-
-_UNSET: Final = msgspec.UNSET
-_NOTHING: Final = _Value()
-_SEVERITY_NUMBER: Final = sc.SEVERITY_NUMBER
-_SEVERITY_TEXT: Final = sc.SEVERITY_TEXT
-
-_decode_quick = msgspec.json.Decoder(_Record).decode
-_pack_times = struct.Struct("<BQBQ").pack
-_heads: dict[str, dict[int, str]] = {}
-"""Key → length of a string → what stands in front of it."""
-_remembered = 0
-
-
-def _quick(canonical: bytes) -> tuple[bytes, bytes] | None:
-    """The ``LogRecord`` of a record whose values are scalars, in two parts; ``None`` where it has others."""
-    if not canonical.isascii():
-        canonical.decode()  # raises where it is not UTF-8
-        canonical = canonical.decode("latin-1").encode()  # now one character stands for each byte
-    if 0x5C in canonical and b"\\u" in canonical:  # a character that is more than one byte could hide behind it
-        return None
-    try:
-        record = _decode_quick(canonical)
-    except msgspec.ValidationError:
-        return None
-    attributes = record.attributes
-    parts: list[str] = []
-    for key, value in attributes.items():
-        text = value.text
-        if text is not _UNSET:
-            try:
-                parts.append(_heads[key][len(text)])
-            except KeyError:
-                parts.append(_learn_head(key, len(text)))
-            parts.append(text)
-        else:
-            scalar = _scalar(value)
-            if scalar is None:
-                return None
-            parts.append(_scalar_head(key, len(scalar)))
-            parts.append(scalar)
-    if record.body is not _UNSET:
-        if record.body.text is _UNSET:
-            return None
-        parts.append(_body_head(len(record.body.text)))
-        parts.append(record.body.text)
-    parts.append(_event_name(record.event_name))
-    if _SEVERITY_NUMBER in attributes or _SEVERITY_TEXT in attributes:
-        number, name = attributes.get(_SEVERITY_NUMBER, _NOTHING), attributes.get(_SEVERITY_TEXT, _NOTHING)
-        parts.append(_severity(number.integer or None, name.text or None))
-    front = _pack_times(0x09, int(record.timestamp), 0x59, int(record.observed_timestamp))
-    if record.trace_id or record.span_id:
-        ids = bytes.fromhex(f"4a10{record.trace_id}5208{record.span_id}")
-        if len(ids) != 28:
-            return None
-        front += ids
-    return front, "".join(parts).encode("latin-1")
-
-
-def _learn_head(key: str, length: int) -> str:
-    """What stands in front of a string: tag and size of the attribute, the key, tags and sizes of the value."""
-    global _remembered  # noqa: PLW0603 - counts what _heads holds
-    head = _attribute_head(key, 1 + len(_varint(length)) + length) + f"\x0a{_size(length)}"
-    if len(key) <= _HEAD_LENGTH_MAX:
-        if _remembered >= _HEADS_MAX:
-            _heads.clear()
-            _remembered = 0
-        _heads.setdefault(key, {})[length] = head
-        _remembered += 1
-    return head
-
-
-def _attribute_head(key: str, size: int) -> str:
-    """What stands in front of an ``AnyValue`` of this size in an attribute of a record."""
-    name = f"\x0a{_size(len(key))}{key}\x12{_size(size)}"
-    return f"\x32{_size(len(name) + size)}{name}"
-
-
-_scalar_head = functools.lru_cache(1024)(_attribute_head)
-
-
-def _scalar(value: _Value) -> str | None:
-    """The ``AnyValue`` of an integer, a boolean or a double; ``None`` where it is an empty map."""
-    if value.integer is not _UNSET:
-        return f"\x18{_size(int(value.integer) & _MASK64)}"
-    if value.boolean is not _UNSET:
-        return "\x10\x01" if value.boolean else "\x10\x00"
-    if value.double is not _UNSET:
-        return (b"\x21" + struct.pack("<d", value.double)).decode("latin-1")
-    return None
-
-
-@functools.lru_cache(1024)
-def _body_head(length: int) -> str:
-    head = f"\x0a{_size(length)}"
-    return f"\x2a{_size(len(head) + length)}{head}"
-
-
-@functools.lru_cache(1024)
-def _event_name(name: str) -> str:
-    return f"\x62{_size(len(name))}{name}"
-
-
-@functools.lru_cache(1024)
-def _severity(number: str | None, text: str | None) -> str:
-    """Severity number and text, each where it is one."""
-    fields = ""
-    if number is not None and 1 <= int(number) <= 24:
-        fields = f"\x10{_size(int(number))}"
-    if text is not None:
-        fields += f"\x1a{_size(len(text))}{text}"
-    return fields
-
-
-_LAST_TWO: Final = tuple(chr(n) if n < 128 else chr(n & 127 | 128) + chr(n >> 7) for n in range(1 << 14))
-_MORE: Final = tuple(chr(n | 128) for n in range(128))
-
-
-def _size(n: int) -> str:
-    """A varint; one character for each byte."""
-    if n < 1 << 14:
-        return _LAST_TWO[n]
-    text = ""
-    while n >= 1 << 14:
-        text += _MORE[n & 127]
-        n >>= 7
-    return text + _LAST_TWO[n]
-
-
 # -- the thorough way: anything that the canonical form can hold -------------------------------------------------
 
 
@@ -293,13 +139,13 @@ def _thorough(canonical: bytes) -> tuple[bytes, bytes]:
     severity_text = _of_kind(attributes.get(sc.SEVERITY_TEXT), "stringValue")
     if severity_text is not None:
         severity_text = severity_text.encode().decode("latin-1")
-    fields.append(_severity(severity_number, severity_text).encode("latin-1"))
+    fields.append(severity(severity_number, severity_text).encode("latin-1"))
     return b"", b"".join(fields)
 
 
 @functools.lru_cache(4096)
 def _attribute_front(key: str, size: int) -> bytes:
-    return _attribute_head(key.encode().decode("latin-1"), size).encode("latin-1")
+    return attribute_head(key.encode().decode("latin-1"), size).encode("latin-1")
 
 
 def _of_kind(value: Any, tag: str) -> str | None:
@@ -366,4 +212,4 @@ def _field(number: int, content: bytes) -> bytes:
 
 
 def _varint(n: int) -> bytes:
-    return _ONE_BYTE[n] if n < 128 else _size(n).encode("latin-1")
+    return _ONE_BYTE[n] if n < 128 else size(n).encode("latin-1")
