@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ import msgspec
 from . import semconv as sc
 from .errors import AuditError
 from .journal.layout import Layout
-from .journal.ledger import retired_destinations
 from .journal.reader import DamageReport, StreamReader
+from .journal.retirement import Retirement, retirements
 from .journal.segment import list_segments
 from .journal.streams import StreamDirectory, list_streams, usage_bytes
 
@@ -132,7 +133,7 @@ def journal_status(layout: Layout) -> JournalStatus:
     Raises:
         OSError: it cannot be read.
     """
-    retired = retired_destinations(layout)
+    retired = retirements(layout)
     streams = [_stream_status(stream, retired) for stream in list_streams(layout)]
     streams = [status for status in streams if (layout.streams / status.stream_id).exists()]  # not removed meanwhile
     letters = {}
@@ -144,11 +145,15 @@ def journal_status(layout: Layout) -> JournalStatus:
         bytes=usage_bytes(layout.root),
         streams=sorted(streams, key=lambda stream: stream.stream_id),
         dead_letters=letters,
-        retired=sorted(retired),
+        retired=sorted(name for name in retired if not _is_waited_for(name, streams)),
     )
 
 
-def _stream_status(stream: StreamDirectory, retired: frozenset[str]) -> StreamStatus:
+def _is_waited_for(name: str, streams: Sequence[StreamStatus]) -> bool:
+    return any(each.destination == name and each.required for stream in streams for each in stream.destinations)
+
+
+def _stream_status(stream: StreamDirectory, retired: Mapping[str, Retirement]) -> StreamStatus:
     try:
         metadata = stream.metadata
         owner = stream.owner_state()
@@ -159,7 +164,8 @@ def _stream_status(stream: StreamDirectory, retired: frozenset[str]) -> StreamSt
         )  # fmt: skip
     last = last_sequence(stream)
     cursors = stream.cursors()
-    names = sorted({*metadata.required, *cursors} - retired)
+    given_up = {name for name, mark in retired.items() if stream.stream_id in mark.streams}
+    names = sorted({*metadata.required, *cursors} - given_up)
     pending = []
     for name in names:
         cursor = cursors.get(name)

@@ -16,10 +16,15 @@ from .rules import SIZE_BYTES_MAX
 
 @dataclass(frozen=True)
 class ProviderSettings:
-    """``settings.py`` makes it from keywords, environment and files; ``docs/configuration.md`` says what each is."""
+    """``settings.py`` makes it from keywords, environment and files; ``docs/configuration.md`` says what each is.
+
+    Attributes:
+        destinations_assumed: nobody named any; they are the default.
+    """
 
     journal: Path
     destinations: Sequence[Destination] = ()
+    destinations_assumed: bool = False
     service_name: str | None = None
     resource_attributes: dict[str, Any] = field(default_factory=dict)
     durability: Durability = "process"

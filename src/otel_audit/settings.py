@@ -165,6 +165,10 @@ class _Values:
                 if near:
                     raise ConfigurationError(f"environment: unknown variable {variable}; did you mean {near[0]}?")
 
+    def is_given(self, name: str) -> bool:
+        """Whether anybody said anything about an option."""
+        return self.where[name] != name
+
     def at_least(self, name: str, least: int) -> int:
         """The value of an option, if it is not too small."""
         return at_least(self.where[name], self[name], least)
@@ -191,6 +195,7 @@ def _settings(values: _Values, environ: Mapping[str, str]) -> ProviderSettings:
             where["journal"], values["journal"] or _default_journal(service or _service(attributes, environ), environ)
         ),
         destinations=tuple(make_destinations(where["destinations"], values["destinations"], environ)),
+        destinations_assumed=not values.is_given("destinations"),
         service_name=service,
         resource_attributes=attributes,
         durability=values["durability"],

@@ -315,7 +315,13 @@ def test_a_retired_destination_keeps_nothing(journal: Path, start: Callable[...,
     start(journal, "collector,gone", then="die")
     with ScriptedReceiver() as receiver:
         env = environment(receiver)
-        assert run("ship", "--once", "--journal", journal, env=env).returncode == 0
+        document = run_json("ship", "--once", "--journal", journal, code=1, env=env)
+        assert document["complete"] is False
+        assert [(each["name"], each["pending"], each["state"]) for each in document["destinations"]] == [
+            ("collector", 0, "idle"),
+            ("gone", 6, "not served"),
+        ]
+        assert "this run did not serve it; name it, --destination gone=SPEC" in document["reasons"][0]
         assert len(list(journal.glob("streams/*/0*.jsonl"))) == 1
         known = {each["name"]: each for each in run_json("destination", "list", "--journal", journal)["destinations"]}
         assert (known["collector"]["pending"], known["gone"]["pending"]) == (0, 6)

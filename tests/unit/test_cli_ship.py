@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from otel_audit.cli.app import app
 from otel_audit.journal.layout import Layout
-from otel_audit.journal.ledger import retire_destination
+from otel_audit.journal.retirement import retire_destination
 from support.cli import clean_environment, emit, on_a_terminal, provide, require, run, run_apart, run_json, stream_of
 
 
@@ -45,10 +45,36 @@ def test_a_strange_destination_is_warned_of(journal: Path, tmp_path: Path) -> No
     done = run_apart(
         "ship", "--once", "--json", "--journal", journal, "--destination", f"colector=file:{tmp_path / 'out'}"
     )
-    assert done.returncode == 0
+    assert done.returncode == 1
     assert "destination colector is new to this journal, which knows collector" in done.stderr
-    (shipped,) = json.loads(done.stdout)["destinations"]
-    assert (shipped["name"], shipped["delivered"], shipped["pending"]) == ("colector", 4, 0)
+    document = json.loads(done.stdout)
+    shipped = [(each["name"], each["delivered"], each["pending"]) for each in document["destinations"]]
+    assert shipped == [("colector", 4, 0), ("collector", 0, 4)]
+    assert document["complete"] is False
+
+
+def test_an_assumed_destination_is_said(capsys: pytest.CaptureFixture[str], journal: Path, monkeypatch: Any) -> None:
+    """Where nobody named one, ship takes what an application would take, and says so before anything else."""
+    emit(journal, "a.b")
+    require(journal, "collector")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    done = run_apart("ship", "--once", "--timeout", "0", "--journal", journal)
+    assert done.returncode == 1
+    assert done.stderr.startswith("otel-audit: no destination is named: it is taken to be collector=otlp")
+    done = run_apart("ship", "--once", "--timeout", "0", "--journal", journal, "--destination", "collector=otlp")
+    assert "no destination is named" not in done.stderr
+
+
+def test_a_destination_is_not_assumed_for_a_journal_of_another(
+    capsys: pytest.CaptureFixture[str], journal: Path
+) -> None:
+    """Records that wait for another destination are not sent to whatever listens at the default address."""
+    emit(journal, "a.b")
+    require(journal, "archive", "zoo")
+    assert run("ship", "--once", "--journal", journal) == 2
+    said = capsys.readouterr().err
+    assert "this journal is for archive, zoo" in said
+    assert "--destination archive=SPEC" in said
 
 
 def test_the_configuration_file_says_where_to(journal: Path, tmp_path: Path) -> None:
@@ -79,7 +105,7 @@ def test_destinations_are_listed(capsys: pytest.CaptureFixture[str], journal: Pa
     stream = next((journal / "streams").iterdir())
     (stream / "cursors" / "optional").write_text('{"acknowledged": 2, "delivered": 2}')
     (journal / "dead-letters" / "refused.jsonl").write_text("{}\n")
-    retire_destination(Layout(journal), "gone")
+    retire_destination(Layout(journal), "gone", [path.name for path in (journal / "streams").iterdir()])
     listed = run_json(capsys, "destination", "list", "--journal", journal)
     known = {each["name"]: each for each in listed["destinations"]}
     assert list(known) == ["collector", "gone", "optional", "refused"]
@@ -158,9 +184,31 @@ def test_retiring_keeps_the_journals_permissions(journal: Path) -> None:
     assert (journal / "retired" / "archive").stat().st_mode & 0o777 == 0o640
 
 
-def test_retiring_warns_of_the_living(capsys: pytest.CaptureFixture[str], journal: Path) -> None:
-    """Where a living process delivers to it, that is said: it goes on until it is configured otherwise."""
+def test_what_the_living_require_is_not_retired(capsys: pytest.CaptureFixture[str], journal: Path) -> None:
+    """What they emit from now on would be let go of unseen: they have to be configured otherwise first."""
     with provide(journal, destinations={"archive": {"type": "file", "path": str(journal.parent / "out")}}) as living:
         living.get_audit_logger().emit("a.b", actor="u-1", outcome="success")
-        assert run("destination", "retire", "archive", "--yes", "--journal", journal) == 0
-    assert f"living processes deliver to it ({os.getpid()})" in capsys.readouterr().err
+        assert run("destination", "retire", "archive", "--yes", "--journal", journal) == 2
+        said = capsys.readouterr().err
+    assert f"living processes require archive ({os.getpid()})" in said
+    assert "Nothing was retired" in said
+    assert not is_retired(journal)
+
+
+def test_a_retired_destination_that_is_named_again_gets_its_records(
+    capsys: pytest.CaptureFixture[str], with_archive: Path, tmp_path: Path
+) -> None:
+    """A process that still has it in its configuration, or has it again, loses nothing; it is not shown as retired."""
+    assert run("destination", "retire", "archive", "--yes", "--journal", with_archive) == 0
+    capsys.readouterr()
+    down = {"archive": {"type": "http", "url": "http://127.0.0.1:9/"}}
+    with provide(with_archive, destinations=down, exit_timeout=0) as living:
+        living.get_audit_logger().emit("e.f", actor="u-1", outcome="success")
+        living.journal.housekeep()
+        living.shutdown(0)
+    (known,) = run_json(capsys, "destination", "list", "--journal", with_archive)["destinations"]
+    assert (known["retired"], known["streams"], known["pending"]) == (False, 1, 3)
+    out = tmp_path / "out.jsonl"
+    with provide(with_archive, destinations={"archive": f"file:{out}"}) as next_one:
+        assert next_one.flush(20)
+    assert [json.loads(line)["event_name"] for line in out.read_text().splitlines()][1] == "e.f"

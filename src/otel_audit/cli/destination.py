@@ -12,7 +12,7 @@ from rich.text import Text
 from ..errors import ConfigurationError
 from ..health import JournalStatus, journal_status
 from ..journal.layout import Layout, check_destination_name
-from ..journal.ledger import retire_destination
+from ..journal.retirement import retire_destination
 from ..journal.streams import LIVING
 from ..options import suggestion
 from .locate import JournalOption, JsonOption, ServiceOption, find_journal
@@ -28,7 +28,7 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         required_by: streams whose records are kept until it has them.
-        living: process ids of the living among them, and of those that ship to it.
+        living: process ids of the living among them.
         pending: records that it has not; ``None`` where it is retired: nobody waits for them.
     """
 
@@ -57,7 +57,7 @@ def _known(found: JournalStatus, name: str) -> Known:
         retired=retired,
         streams=len(pairs),
         required_by=sum(each.required for _, each in pairs),
-        living=[stream.pid for stream, _ in pairs if stream.owner == LIVING],
+        living=[stream.pid for stream, each in pairs if stream.owner == LIVING and each.required],
         pending=None if retired else sum(each.pending for _, each in pairs),
         oldest_pending_age_s=max(ages, default=None),
         dead_letters=found.dead_letters.get(name, 0),
@@ -101,8 +101,9 @@ def retire(
 ) -> None:
     """Stop waiting for a destination: what only it has not may be removed from the journal, never to be sent to it.
 
-    Says first how many records that are, and asks. Exit codes: 0, it is retired; 1, the answer was no; 2, the journal
-    does not know it, or there is nobody to ask.
+    Says first how many records that are, and asks. What a process emits that still names it, or names it again, is
+    kept for it as ever. Exit codes: 0, it is retired; 1, the answer was no; 2, the journal does not know it, a living
+    process requires it, or there is nobody to ask.
     """
     layout = find_journal(journal, service)
     check_destination_name(name)
@@ -115,18 +116,21 @@ def retire(
         say(f"destination {name} is retired already")
     else:
         _confirm(before, yes=yes)
-        _retire(layout, name)
+        _retire(layout, found, name)
     if json:
         write_json({"journal": found.path, "retired": name, "no_longer_waited_for": before.pending or 0})
 
 
 def _confirm(known: Known, *, yes: bool) -> None:
+    if known.living:
+        pids = ", ".join(map(str, known.living))
+        raise ConfigurationError(
+            f"destination retire: living processes require {known.name} ({pids}), and what they emit is kept for it; "
+            "take it out of their configuration and start them again first. Nothing was retired"
+        )
     since = age(known.oldest_pending_age_s)
     waited = f"{known.pending} records" + (f", the oldest {since} old," if since else "")
     say(f"{waited} in {known.streams} streams would no longer be waited for by destination {known.name}")
-    if known.living:
-        pids = ", ".join(map(str, known.living))
-        say(f"living processes deliver to it ({pids}): take it out of their configuration too")
     if yes:
         return
     if not sys.stdin.isatty():
@@ -134,6 +138,15 @@ def _confirm(known: Known, *, yes: bool) -> None:
     typer.confirm(f"Retire {known.name}?", abort=True, err=True)
 
 
-def _retire(layout: Layout, name: str) -> None:
-    retire_destination(layout, name)
+def _retire(layout: Layout, found: JournalStatus, name: str) -> None:
+    retire_destination(
+        layout,
+        name,
+        [
+            stream.stream_id
+            for stream in found.streams
+            for each in stream.destinations
+            if each.destination == name and each.required and stream.owner != LIVING
+        ],
+    )
     say(f"destination {name} is retired; what nobody else waits for goes when a process or 'ship' uses the journal")

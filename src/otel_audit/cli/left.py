@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -12,6 +13,8 @@ from ..health import JournalStatus, StreamStatus, journal_status
 from ..journal.layout import Layout
 from ..journal.streams import LIVING
 
+NOT_SERVED: Final = "not served"
+
 
 class Destination(msgspec.Struct, frozen=True):
     """One destination after the run.
@@ -19,7 +22,7 @@ class Destination(msgspec.Struct, frozen=True):
     Attributes:
         delivered, dead_lettered: by this run.
         pending: what it should have and has not.
-        state: how the last attempt ended.
+        state: how the last attempt ended; ``"not served"``: it was not named, and something is kept for it.
         error, repair: why, and what a person has to do about it.
     """
 
@@ -68,15 +71,30 @@ def what_is_left(layout: Layout, shippers: Sequence[Shipper], *, for_living: boo
         )
         if pending:
             reasons.append(f"destination {name}: {pending} records are left: {_why(shipper)}")
+    for name, pending in _not_served(found, {each.name for each in destinations}, for_living=for_living).items():
+        repair = f"name it, --destination {name}=SPEC; or, if it is gone for good: otel-audit destination retire {name}"
+        destinations.append(Destination(name, 0, 0, pending, NOT_SERVED, "", repair))
+        reasons.append(f"destination {name}: {pending} records are left, and this run did not serve it; {repair}")
     return What(destinations, reasons)
 
 
+def _not_served(found: JournalStatus, served: set[str], *, for_living: bool) -> dict[str, int]:
+    """What is kept for required destinations that nobody named."""
+    left: Counter[str] = Counter()
+    for stream in _in_question(found, for_living=for_living):
+        for each in stream.destinations:
+            if each.required and each.pending and each.destination not in served:
+                left[each.destination] += each.pending
+    return dict(sorted(left.items()))
+
+
 def _pending(found: JournalStatus, shipper: Shipper, *, for_living: bool) -> int:
-    return sum(
-        _pending_of(stream, shipper)
-        for stream in found.streams
-        if not stream.problem and (stream.owner != LIVING or for_living)
-    )
+    return sum(_pending_of(stream, shipper) for stream in _in_question(found, for_living=for_living))
+
+
+def _in_question(found: JournalStatus, *, for_living: bool) -> list[StreamStatus]:
+    """Streams that this run was to deliver."""
+    return [each for each in found.streams if not each.problem and (each.owner != LIVING or for_living)]
 
 
 def _pending_of(stream: StreamStatus, shipper: Shipper) -> int:

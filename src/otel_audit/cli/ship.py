@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -74,7 +75,10 @@ def ship(
     if not settings.destinations:
         raise ConfigurationError("destinations: there are none to ship to; give --destination NAME=SPEC")
     _log_to_stderr()
-    _warn_of_strangers(layout, settings.destinations)
+    known = _known(layout)
+    if settings.destinations_assumed:
+        _say_what_is_assumed(settings.destinations[0].name, known)
+    _warn_of_strangers(known, settings.destinations)
     own = Journal(
         layout,
         resource=dict,
@@ -124,10 +128,27 @@ def _log_to_stderr() -> None:
     logger.propagate = False
 
 
-def _warn_of_strangers(layout: Layout, destinations: tuple[Destination, ...] | Any) -> None:
+def _known(layout: Layout) -> set[str]:
+    """Destinations that streams of the journal wait for, or have delivered to."""
+    return {each.destination for stream in journal_status(layout).streams for each in stream.destinations}
+
+
+def _say_what_is_assumed(name: str, known: set[str]) -> None:
+    """Nobody named a destination: the default of an application is right only where the application had no other.
+
+    Raises:
+        ConfigurationError: it had.
+    """
+    if known and name not in known:
+        raise ConfigurationError(
+            f"destinations: none is named, and this journal is for {', '.join(sorted(known))}; say where that is: "
+            f"--destination {min(known)}=SPEC, --config FILE or OTEL_AUDIT_DESTINATIONS"
+        )
+    say(f"no destination is named: it is taken to be {name}=otlp, as for an application (OTEL_EXPORTER_OTLP_ENDPOINT)")
+
+
+def _warn_of_strangers(known: set[str], destinations: Sequence[Destination]) -> None:
     """A name is a cursor: a misspelt one would get everything again, and the right one nothing."""
-    streams = journal_status(layout).streams
-    known = {each.destination for stream in streams for each in stream.destinations}
     for each in destinations:
         if known and each.name not in known:
             say(

@@ -13,6 +13,7 @@
       dead-letters/<destination>.jsonl               what cannot be delivered, with the reason
       acknowledgements/<destination>.jsonl           ids that the destination gave to records
       locks/<destination>                            for destinations that must have one writer
+      retired/<destination>                          streams that do not wait for it any more
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ leaves a segment that the ledger already names; it is removed, and named, again.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ from .metadata import StreamMetadata
 from .place import place_of
 from .reader import StreamReader
 from .removed import LedgerLine
+from .retirement import retired_for
 from .segment import Segment, list_segments
 from .streams import DEAD, StreamDirectory, remove_stream_directory
 
@@ -30,8 +30,6 @@ __all__ = [
     "LedgerLine",
     "Policy",
     "lock_directory",
-    "retire_destination",
-    "retired_destinations",
     "trim",
 ]
 
@@ -49,25 +47,6 @@ class Policy(NamedTuple):
 
     retention_s: float | None = None
     hurry: bool = False
-
-
-def retired_destinations(layout: Layout) -> frozenset[str]:
-    """Destinations that were retired: nobody waits for them any more."""
-    with contextlib.suppress(FileNotFoundError):
-        return frozenset(path.name for path in (layout.root / "retired").iterdir())
-    return frozenset()
-
-
-def retire_destination(layout: Layout, destination: str) -> None:
-    """Stop waiting for a destination, durably.
-
-    Raises:
-        OSError: the mark could not be written.
-    """
-    layout.make_directory(layout.root / "retired")
-    layout.files.sync_directory(layout.root)
-    mark = msgspec.json.encode({"retired_ns": time.time_ns()})
-    layout.files.replace(layout.root / "retired" / destination, mark, layout.mode)
 
 
 def trim(stream: StreamDirectory, policy: Policy, *, own: bool) -> int:
@@ -96,7 +75,7 @@ def trim(stream: StreamDirectory, policy: Policy, *, own: bool) -> int:
 
 def _trim(stream: StreamDirectory, metadata: StreamMetadata, policy: Policy, *, own: bool) -> int:
     layout, cursors = stream.layout, stream.cursors()
-    retired = retired_destinations(layout)
+    retired = retired_for(layout, stream.stream_id)
     required = [name for name in metadata.required if name not in retired]
     settled = min((_acknowledged(cursors.get(name)) for name in required), default=_EVERYTHING)
     segments = list_segments(stream.path, layout.files)

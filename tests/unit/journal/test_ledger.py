@@ -17,11 +17,10 @@ from otel_audit.journal.ledger import (
     LedgerLine,
     Policy,
     lock_directory,
-    retire_destination,
-    retired_destinations,
     trim,
 )
 from otel_audit.journal.removed import count_removed, read_ledger
+from otel_audit.journal.retirement import retire_destination, retired_for, retirements
 from otel_audit.journal.segment import list_segments
 from otel_audit.journal.stream import StreamWriter
 from otel_audit.journal.streams import StreamDirectory
@@ -171,16 +170,38 @@ def test_a_retired_destination_is_waited_for_by_nobody(layout: Layout):
     second = firsts(stream)[1]
     acknowledge(stream, "here", second)
     assert trim(stream, NOW, own=False) == 0
-    retire_destination(layout, "gone")
-    assert retired_destinations(layout) == {"gone"}
+    retire_destination(layout, "gone", [stream.stream_id])
+    assert retired_for(layout, stream.stream_id) == {"gone"}
     trim(stream, NOW, own=False)
     (line,) = ledger(layout)
     assert line.unseen == {"gone": 8}
     assert line.why == "delivered"
-    retire_destination(layout, "here")
+    retire_destination(layout, "here", [stream.stream_id])
     trim(stream, NOW, own=False)
     assert not stream.path.exists()
     assert writer.closed
+
+
+def test_a_stream_that_names_a_retired_destination_again_is_kept_for_it(layout: Layout):
+    """Retiring lets go of the streams that were there; a configuration that still has the destination loses nothing."""
+    before, _ = a_stream(layout, required=("gone",))
+    retire_destination(layout, "gone", [before.stream_id])
+    after, _ = a_stream(layout, required=("gone",))
+    assert trim(before, NOW, own=False) > 0
+    assert trim(after, NOW, own=False) == 0
+    assert retired_for(layout, after.stream_id) == frozenset()
+    retire_destination(layout, "gone", [after.stream_id])
+    assert retirements(layout)["gone"].streams == {after.stream_id}  # the other one is not there any more
+    assert trim(after, NOW, own=False) > 0
+
+
+def test_a_mark_that_cannot_be_read_retires_nothing(layout: Layout):
+    """Whoever damages it keeps records; nobody loses any."""
+    stream, _ = a_stream(layout, required=("gone",))
+    retire_destination(layout, "gone", [stream.stream_id])
+    (layout.root / "retired" / "gone").write_bytes(b"{")
+    assert retirements(layout) == {}
+    assert trim(stream, NOW, own=False) == 0
 
 
 # -- living and dead -----------------------------------------------------------------------------------------------
