@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import copy
-import http.client
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import grpc  # type: ignore[import-untyped]
 import pytest
@@ -19,10 +17,10 @@ import yaml
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest as Request
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2_grpc import LogsServiceStub
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
-from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, ResourceLogs, ScopeLogs
-from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
 from support.collector import AGENT, CONFIGURATIONS, FORWARD, Collector, require_collector, validate
+from support.otlp import APP_IDS, AUDIT_IDS, attribute, mixed_request, post, request
 
 SHIPPED = sorted(
     path for folder in ("agent", "gateway", "scale-out") for path in (CONFIGURATIONS / folder).glob("*.yaml")
@@ -110,14 +108,10 @@ def test_forwarding_without_a_gateway_does_not_start() -> None:
     assert "at least one endpoint must be specified" in checked.stderr
 
 
-AUDIT_IDS = {"audit", "name-only", "id-only", "empty-id"}
-APP_IDS = {"app", "app-looks-like-audit", "app-id-on-resource"}
-
-
 def test_the_otlp_receiver_parts_audit_records_from_application_logs(mixed: Request) -> None:
     """Of a mixed request to /v1/logs each record is stored once, in the file for its kind."""
     with Collector(AGENT) as collector:
-        assert _post(f"{collector.http_endpoint}/v1/logs", mixed) == 200
+        assert post(f"{collector.http_endpoint}/v1/logs", mixed) == 200
         assert _ids(collector, "audit") == sorted(AUDIT_IDS)
         assert _ids(collector, "app") == sorted(APP_IDS)
 
@@ -133,7 +127,7 @@ def test_grpc_parts_them_alike(mixed: Request) -> None:
 def test_the_audit_receiver_keeps_everything_as_audit(mixed: Request) -> None:
     """What is sent to /v1/audit is stored as audit, even where it looks like an application log."""
     with Collector(AGENT) as collector:
-        assert _post(collector.audit_endpoint, mixed) == 200
+        assert post(collector.audit_endpoint, mixed) == 200
         assert _ids(collector, "audit") == sorted(AUDIT_IDS | APP_IDS)
         assert _ids(collector, "app") == []
 
@@ -141,20 +135,20 @@ def test_the_audit_receiver_keeps_everything_as_audit(mixed: Request) -> None:
 def test_the_audit_port_takes_nothing_else(mixed: Request) -> None:
     """The ordinary path does not exist on the audit port, nor the audit path on the ordinary port."""
     with Collector(AGENT) as collector:
-        assert _post(collector.audit_endpoint.replace("/v1/audit", "/v1/logs"), mixed) == 404
-        assert _post(f"{collector.http_endpoint}/v1/audit", mixed) == 404
+        assert post(collector.audit_endpoint.replace("/v1/audit", "/v1/logs"), mixed) == 404
+        assert post(f"{collector.http_endpoint}/v1/audit", mixed) == 404
 
 
 def test_a_stored_record_is_the_record_that_was_sent() -> None:
     """Every kind of OTLP value, the name, the times and the trace come out of the file as they went in."""
     attributes = [
-        _attribute("audit.record.id", string_value='é \U0001f600 {"resourceLogs":[]}\n'),
-        _attribute("int", int_value=-(2**63)),
-        _attribute("double", double_value=1e300),
-        _attribute("whole", double_value=1.0),
-        _attribute("bool", bool_value=False),
-        _attribute("bytes", bytes_value=b"\x00\xff"),
-        _attribute("empty", string_value=""),
+        attribute("audit.record.id", string_value='é \U0001f600 {"resourceLogs":[]}\n'),
+        attribute("int", int_value=-(2**63)),
+        attribute("double", double_value=1e300),
+        attribute("whole", double_value=1.0),
+        attribute("bool", bool_value=False),
+        attribute("bytes", bytes_value=b"\x00\xff"),
+        attribute("empty", string_value=""),
         KeyValue(key="unset", value=AnyValue()),
     ]
     array = AnyValue()
@@ -174,7 +168,7 @@ def test_a_stored_record_is_the_record_that_was_sent() -> None:
         span_id=bytes(range(8)),
     )
     with Collector(AGENT) as collector:
-        assert _post(collector.audit_endpoint, _request([record], {"service.name": "billing"})) == 200
+        assert post(collector.audit_endpoint, request([record], {"service.name": "billing"})) == 200
         (stored,) = collector.records()
     assert stored == {
         "event_name": "user.login",
@@ -222,9 +216,9 @@ def test_rotated_audit_files_are_kept() -> None:
     sent = [f"record-{number}" for number in range(110)]
     with Collector(AGENT, {"OTELCOL_AUDIT_FILE_MEGABYTES": "1"}) as collector:
         for name in sent:
-            record = LogRecord(attributes=[_attribute("test.id", string_value=name)])
+            record = LogRecord(attributes=[attribute("test.id", string_value=name)])
             record.body.string_value = "x" * 600_000
-            assert _post(collector.audit_endpoint, _request([record])) == 200
+            assert post(collector.audit_endpoint, request([record])) == 200
             time.sleep(0.005)  # files rotated in the same millisecond replace one another
         assert len(list(collector.data_directory.glob("audit-*.jsonl"))) == len(sent) - 1
         assert _ids(collector, "audit") == sorted(sent)
@@ -237,7 +231,7 @@ def test_forwarded_records_wait_on_disk(end: Callable[[Collector], None], mixed:
         gateway.stop()
         variables = {"OTELCOL_GATEWAY_ENDPOINT": gateway.http_endpoint, "OTELCOL_RETRY_MAX_INTERVAL": "100ms"}
         with Collector(FORWARD, variables) as agent:
-            assert _post(f"{agent.http_endpoint}/v1/logs", mixed) == 200
+            assert post(f"{agent.http_endpoint}/v1/logs", mixed) == 200
             end(agent)
             gateway.start()
             agent.start()
@@ -253,7 +247,7 @@ def test_a_full_queue_refuses() -> None:
     record = LogRecord(event_name="user.login")
     record.body.string_value = "x" * 5_000
     with Collector(FORWARD, variables) as agent:
-        answers = [_post(agent.audit_endpoint, _request([record])) for _ in range(6)]
+        answers = [post(agent.audit_endpoint, request([record])) for _ in range(6)]
     assert answers == [200, 200, 200, 503, 503, 503]
 
 
@@ -275,21 +269,7 @@ def test_a_fragment_hides_no_record(tmp_path: Path) -> None:
 
 @pytest.fixture
 def mixed() -> Request:
-    """One request with records of every kind, each marked with its name in `test.id`."""
-    records = {
-        "audit": LogRecord(event_name="user.login", attributes=[_record_id("r-1")]),
-        "app": LogRecord(body=AnyValue(string_value="an ordinary line")),
-        "name-only": LogRecord(event_name="user.login"),
-        "id-only": LogRecord(attributes=[_record_id("r-2")]),
-        "empty-id": LogRecord(attributes=[_record_id("")]),
-        "app-looks-like-audit": LogRecord(attributes=[_attribute("event_name", string_value="user.login")]),
-    }
-    elsewhere = {"app-id-on-resource": LogRecord()}
-    for name, record in [*records.items(), *elsewhere.items()]:
-        record.attributes.append(_attribute("test.id", string_value=name))
-    request = _request(records.values())
-    request.MergeFrom(_request(elsewhere.values(), {"audit.record.id": "r-3"}))
-    return request
+    return mixed_request()
 
 
 def _stored_after_kills(config: Path | str) -> list[str]:
@@ -298,43 +278,14 @@ def _stored_after_kills(config: Path | str) -> list[str]:
         for cycle in range(CYCLES):
             if collector.pid is None:
                 collector.start()
-            record = LogRecord(attributes=[_attribute("test.id", string_value=f"record-{cycle}")])
-            assert _post(collector.audit_endpoint, _request([record])) == 200
+            record = LogRecord(attributes=[attribute("test.id", string_value=f"record-{cycle}")])
+            assert post(collector.audit_endpoint, request([record])) == 200
             collector.kill()
         return _ids(collector, "audit")
 
 
 def _ids(collector: Collector, name: str) -> list[str]:
     return sorted(record["attributes"]["test.id"] for record in collector.records(name))
-
-
-def _attribute(key: str, **value: Any) -> KeyValue:
-    return KeyValue(key=key, value=AnyValue(**value))
-
-
-def _record_id(value: str) -> KeyValue:
-    return _attribute("audit.record.id", string_value=value)
-
-
-def _request(records: Iterable[LogRecord], resource: dict[str, str] | None = None) -> Request:
-    scope_logs = ScopeLogs(log_records=records)
-    scope_logs.scope.name = "tests"
-    attributes = [_attribute(key, string_value=value) for key, value in (resource or {}).items()]
-    group = ResourceLogs(resource=Resource(attributes=attributes), scope_logs=[scope_logs])
-    return Request(resource_logs=[group])
-
-
-def _post(url: str, request: Request) -> int:
-    """POST the request as OTLP/HTTP in protobuf; the status of the answer."""
-    target = urlsplit(url)
-    assert target.hostname
-    connection = http.client.HTTPConnection(target.hostname, target.port, timeout=30)
-    try:
-        headers = {"Content-Type": "application/x-protobuf"}
-        connection.request("POST", target.path, request.SerializeToString(), headers)
-        return connection.getresponse().status
-    finally:
-        connection.close()
 
 
 def _key_paths(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:

@@ -7,9 +7,7 @@ import contextlib
 import http.client
 import json
 import os
-import random
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -18,13 +16,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypedDict
 
-import pytest
+from support.journal import needs
+from support.ports import HOST, free_ports
 
 CONFIGURATIONS = Path(__file__).resolve().parents[2] / "collector-config"
 AGENT = CONFIGURATIONS / "agent" / "config.yaml"
 FORWARD = CONFIGURATIONS / "agent" / "forward.yaml"
+GATEWAY = CONFIGURATIONS / "gateway" / "config.yaml"
+GATEWAY_FILES = CONFIGURATIONS / "gateway" / "files.yaml"
+SCALE_OUT = CONFIGURATIONS / "scale-out"
 
-_HOST = "127.0.0.1"
 _PORTS = ("GRPC", "HTTP", "AUDIT", "HEALTH", "METRICS")
 
 
@@ -51,12 +52,8 @@ def find_collector() -> Path | None:
 def require_collector() -> Path:
     """The Collector to test with; without one the test skips, or fails where OTEL_AUDIT_REQUIRE names it."""
     binary = find_collector()
-    if binary is None:
-        reason = "no Collector: run collector-config/build.sh, or name one in OTELCOL_BIN or on PATH"
-        required = os.environ.get("OTEL_AUDIT_REQUIRE", "").split(",")
-        if "collector" in (name.strip() for name in required):
-            pytest.fail(reason)
-        pytest.skip(reason)
+    needs(binary, "collector", "there is no Collector: run collector-config/build.sh, or name one in OTELCOL_BIN")
+    assert binary is not None
     return binary
 
 
@@ -97,8 +94,8 @@ class Collector:
     `config` is a file (a `Path`) or the text of one (a `str`). The configuration takes its addresses and its
     directory from the variables that the shipped ones use: OTELCOL_GRPC_ENDPOINT, OTELCOL_HTTP_ENDPOINT,
     OTELCOL_AUDIT_ENDPOINT, OTELCOL_HEALTH_ENDPOINT (without a health check there the start times out),
-    OTELCOL_METRICS_PORT and OTELCOL_DATA_DIR. `env` adds to them or replaces them. No OTELCOL_ variable of
-    the test's own environment reaches the Collector.
+    OTELCOL_METRICS_PORT and OTELCOL_DATA_DIR. `env` adds to them or replaces them; with OTELCOL_TLS_DIR in it the
+    URLs begin with https. No OTELCOL_ variable of the test's own environment reaches the Collector.
 
     Entering the context starts the process, leaving it kills the process and removes the directory. In
     between, `kill` or `stop` and then `start` give a new process with the same ports and the same directory.
@@ -114,6 +111,7 @@ class Collector:
         self._binary = require_collector()
         self._config = config
         self._env = dict(env or {})
+        self._scheme = "https" if "OTELCOL_TLS_DIR" in self._env else "http"
         self._start_timeout_s = start_timeout_s
         self._ports: dict[str, int] = {}
         self._process: subprocess.Popen[bytes] | None = None
@@ -123,7 +121,7 @@ class Collector:
     def __enter__(self) -> Collector:
         self.directory = Path(self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="otelcol-")))
         try:
-            self._ports = dict(zip(_PORTS, _free_ports(len(_PORTS)), strict=True))
+            self._ports = dict(zip(_PORTS, free_ports(len(_PORTS)), strict=True))
             self.start()
         except BaseException:
             self.__exit__(None, None, None)
@@ -142,22 +140,22 @@ class Collector:
     @property
     def http_endpoint(self) -> str:
         """The base URL for OTLP over HTTP, as OTEL_EXPORTER_OTLP_ENDPOINT wants it: without `/v1/logs`."""
-        return f"http://{_HOST}:{self._ports['HTTP']}"
+        return f"{self._scheme}://{HOST}:{self._ports['HTTP']}"
 
     @property
     def audit_endpoint(self) -> str:
         """The whole URL of the audit receiver, as OTEL_EXPORTER_OTLP_AUDIT_ENDPOINT wants it."""
-        return f"http://{_HOST}:{self._ports['AUDIT']}/v1/audit"
+        return f"{self._scheme}://{HOST}:{self._ports['AUDIT']}/v1/audit"
 
     @property
     def grpc_endpoint(self) -> str:
         """The URL for OTLP over gRPC, as OTEL_EXPORTER_OTLP_ENDPOINT wants it."""
-        return f"http://{self.grpc_target}"
+        return f"{self._scheme}://{self.grpc_target}"
 
     @property
     def grpc_target(self) -> str:
         """Host and port for OTLP over gRPC, as `grpc.insecure_channel` wants them."""
-        return f"{_HOST}:{self._ports['GRPC']}"
+        return f"{HOST}:{self._ports['GRPC']}"
 
     @property
     def data_directory(self) -> Path:
@@ -169,8 +167,9 @@ class Collector:
         """The process id while the Collector runs."""
         return self._process.pid if self._process is not None and self._process.poll() is None else None
 
-    def start(self) -> None:
-        """Start the Collector and wait until its health check answers that it is available."""
+    def start(self, timeout_s: float | None = None) -> None:
+        """Start the Collector and wait until its health check answers that it is available; else kill it and raise."""
+        timeout_s = self._start_timeout_s if timeout_s is None else timeout_s
         if self.pid is not None:
             raise CollectorError("the Collector is running already")
         config = self._config
@@ -186,7 +185,7 @@ class Collector:
                 stdout=log,
                 stderr=log,
             )
-        deadline = time.monotonic() + self._start_timeout_s
+        deadline = time.monotonic() + timeout_s
         while not self._healthy():
             if self._process.poll() is not None:
                 code = self._process.returncode
@@ -201,6 +200,12 @@ class Collector:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
+
+    def kill_while_starting(self, after_s: float) -> None:
+        """Start the Collector and kill it so soon that it may not have become available."""
+        with contextlib.suppress(CollectorError):
+            self.start(after_s)
+        self.kill()
 
     def stop(self, timeout_s: float = 30.0) -> None:
         """Ask the process to end (SIGTERM) and wait until it has."""
@@ -221,29 +226,32 @@ class Collector:
         """The last lines of the log."""
         return "\n".join(self.log().splitlines()[-lines:])
 
-    def records(self, name: str = "audit") -> list[StoredRecord]:
+    def records(self, name: str = "audit", *, directory: Path | None = None) -> list[StoredRecord]:
         """What the file exporter that writes `<name>.jsonl` has stored so far, rotated files first.
+
+        It is looked for in the Collector's own directory, unless the configuration was given another one.
 
         A fragment, which a kill or a full disk can leave in the middle of a write, is passed over: a request
         whose write was not completed was not acknowledged either.
         """
         stored: list[StoredRecord] = []
-        rotated = sorted(self.data_directory.glob(f"{name}-*.jsonl"))
-        for path in [*rotated, self.data_directory / f"{name}.jsonl"]:
+        directory = directory or self.data_directory
+        rotated = sorted(directory.glob(f"{name}-*.jsonl"))
+        for path in [*rotated, directory / f"{name}.jsonl"]:
             if path.exists():
                 for request in _requests(path.read_text(encoding="utf-8", errors="surrogateescape")):
                     stored.extend(_records(request))
         return stored
 
     def _variables(self) -> dict[str, str]:
-        variables = {f"OTELCOL_{name}_ENDPOINT": f"{_HOST}:{port}" for name, port in self._ports.items()}
+        variables = {f"OTELCOL_{name}_ENDPOINT": f"{HOST}:{port}" for name, port in self._ports.items()}
         del variables["OTELCOL_METRICS_ENDPOINT"]
         variables["OTELCOL_METRICS_PORT"] = str(self._ports["METRICS"])
         variables["OTELCOL_DATA_DIR"] = str(self.data_directory)
         return variables
 
     def _healthy(self) -> bool:
-        connection = http.client.HTTPConnection(_HOST, self._ports["HEALTH"], timeout=5)
+        connection = http.client.HTTPConnection(HOST, self._ports["HEALTH"], timeout=5)
         try:
             connection.request("GET", "/")
             return connection.getresponse().status == 200
@@ -257,22 +265,6 @@ def _environment(variables: Mapping[str, str]) -> dict[str, str]:
     """The test's environment without settings for a Collector, and with these."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("OTELCOL_")}
     return {**inherited, **variables}
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on, below the range from which systems take ports for outgoing connections.
-
-    From that range a port could be taken by someone's connection while the Collector is down between starts.
-    """
-    with contextlib.ExitStack() as held:
-        ports: list[int] = []
-        while len(ports) < count:
-            port = random.SystemRandom().randrange(15000, 32000)
-            candidate = held.enter_context(socket.socket())
-            with contextlib.suppress(OSError):
-                candidate.bind((_HOST, port))
-                ports.append(port)
-        return ports
 
 
 def _requests(text: str) -> Iterator[dict[str, Any]]:
