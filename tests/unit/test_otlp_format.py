@@ -23,7 +23,9 @@ from otel_audit.batch import RecordBatch, StoredRecord
 from otel_audit.canonical import canonicalize
 from otel_audit.errors import DamageError
 from otel_audit.formats import otlp, otlp_quick
-from otel_audit.formats.otlp import PartialSuccess, encode_logs_request, parse_logs_response, parse_status
+from otel_audit.formats.otlp import encode_logs_request
+from otel_audit.formats.otlp_answer import PartialSuccess, parse_logs_response, parse_status
+from otel_audit.formats.otlp_answer import Status as ReadStatus
 from otel_audit.formats.otlp_quick import NOTICE_EVERY, SIGHTS, WRITERS_MAX, quick
 
 TRACE = "0123456789abcdef0123456789abcdef"
@@ -278,6 +280,6 @@ def test_partial_success_is_read() -> None:
 
 def test_a_status_is_read() -> None:
     """The message of an error body; garbage is told apart."""
-    assert parse_status(Status(code=3, message="bad record").SerializeToString()) == "bad record"
+    assert parse_status(Status(code=3, message="bad record").SerializeToString()) == ReadStatus(3, "bad record")
     with pytest.raises(ValueError, match=r"not a google\.rpc\.Status"):
         parse_status(b"<html>")

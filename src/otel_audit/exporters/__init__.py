@@ -37,11 +37,22 @@ class ConfigurableExporter(AuditRecordExporter, Protocol):
 
 
 EXPORTERS: Final[Mapping[str, tuple[str, str]]] = {
-    "otlp": ("otlp_http", "OtlpHttpExporter"),
+    "otlp": ("otlp", "OtlpExporter"),
     "http": ("http", "HttpExporter"),
     "file": ("file", "FileExporter"),
 }
 """Type of a destination → module in this folder, class."""
+
+_PUBLIC: Final = {
+    "FileExporter": "file", "HttpExporter": "http", "OtlpGrpcExporter": "otlp_grpc", "OtlpHttpExporter": "otlp_http",
+}  # fmt: skip
+"""Class for use from Python → module in this folder, loaded on first use."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_PUBLIC[name]}", __name__), name)
 
 
 def exporter_class(type_name: str) -> type[ConfigurableExporter]:

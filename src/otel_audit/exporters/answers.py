@@ -1,7 +1,8 @@
-"""What an HTTP receiver's answer, or its silence, means: try again, somebody has to repair something, or refused.
+"""What a receiver's answer, or its silence, means: try again, somebody has to repair something, or refused.
 
-Everything that is not known to be a success, to pass by itself, or to be about the records, is *blocked*: the records
-are kept and a person is told what to look at.
+The tables are for HTTP and for gRPC; what else a call of gRPC says is read in ``grpc_answers``.  Everything that is not
+known to be a success, to pass by itself, or to be about the records, is *blocked*: the records are kept and a person is
+told what to look at.
 """
 
 from __future__ import annotations
@@ -18,13 +19,21 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from ..errors import BlockedExportError, ExportError, RejectedExportError, RetryableExportError
-from ..formats.otlp import parse_status
+from ..formats.otlp_answer import PartialSuccess, Status, parse_status
 
 RETRY_STATUSES: Final = frozenset({202, 408, 425, 429, 502, 503, 504})
 """The receiver asks for patience.  202: it has the records but does not answer for them yet."""
 
 REJECTED_STATUSES: Final = frozenset({400, 409, 413, 422})
 """The receiver speaks of these very records."""
+
+RETRY_CODES: Final = frozenset(
+    {"CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_OF_RANGE", "UNAVAILABLE", "DATA_LOSS"}
+)
+"""The same, as gRPC codes; ``RESOURCE_EXHAUSTED`` too where its ``RetryInfo`` says so."""
+
+REJECTED_CODES: Final = frozenset({"INVALID_ARGUMENT", "ALREADY_EXISTS"})
+"""The receiver speaks of these very records; so does a ``RESOURCE_EXHAUSTED`` that finds the request too large."""
 
 RETRY_AFTER_MAX_S: Final = 600.0
 """The longest time that a receiver can ask to be left alone."""
@@ -70,11 +79,13 @@ class Answer:
         return self.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-def class_of(status: int) -> type[ExportError]:
-    """The error for a status that is not a success."""
-    if status in RETRY_STATUSES:
+def class_of(status: int | str) -> type[ExportError]:
+    """The error for a status of HTTP, or a code of gRPC, that is not a success."""
+    if status in RETRY_STATUSES or status in RETRY_CODES:
         return RetryableExportError
-    return RejectedExportError if status in REJECTED_STATUSES else BlockedExportError
+    if status in REJECTED_STATUSES or status in REJECTED_CODES:
+        return RejectedExportError
+    return BlockedExportError
 
 
 def error_of_answer(answer: Answer, who: str, *, accepted: int = 0) -> ExportError:
@@ -86,19 +97,39 @@ def error_of_answer(answer: Answer, who: str, *, accepted: int = 0) -> ExportErr
         accepted: how many records from the start of the batch it had taken before.
     """
     status = answer.status
-    text = text_of(answer)
+    said = _status_of(answer)
+    text = clean(said.message) if said is not None else text_of(answer)
     details: dict[str, object] = {"message": text} if text else {}
     if status == 409:
         details["reason"] = "conflict"
+    waiting = retry_after_s(answer.headers.get("retry-after"))
+    if waiting is None and said is not None:
+        waiting = bounded_s(said.retry_after_s)
     return class_of(status)(
         f"{who} answered {status}{_phrase(status)}" + (f": {text}" if text else ""),
         accepted=accepted,
         status=status,
-        retry_after_s=retry_after_s(answer.headers.get("retry-after")),
+        retry_after_s=waiting,
         repair=_repair(answer),
-        request_id=request_id_of(answer.headers),
+        request_id=request_id_of(answer.headers) or (clean(said.request_id) if said is not None else "") or None,
         details=details,
     )
+
+
+def is_conflict_with_itself(answer: Answer, sha256: str) -> bool:
+    """Whether a 409 says that the receiver has this very record: by the hash of what it stored.
+
+    Args:
+        answer: the answer to a request with one record.
+        sha256: the record's.
+    """
+    if answer.status != 409 or not answer.whole or not answer.content_type.endswith(("/json", "+json")):
+        return False
+    try:
+        said = json.loads(answer.body)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(said, dict) and said.get("integrity_hash") == sha256
 
 
 def not_understood(answer: Answer, who: str, why: str) -> BlockedExportError:
@@ -109,6 +140,27 @@ def not_understood(answer: Answer, who: str, why: str) -> BlockedExportError:
         repair="something that is not the receiver answers there: check host, port and path, and proxies on the way",
         request_id=request_id_of(answer.headers),
         details={"content_type": clean(answer.headers.get("content-type", ""))},
+    )
+
+
+def rejected_in_part(
+    partial: PartialSuccess, who: str, count: int, status: int | str, request_id: str | None
+) -> RejectedExportError:
+    """The error for a ``partial_success`` that refuses records; which ones, it does not say.
+
+    Args:
+        partial: what the receiver said.
+        who: what the message calls it.
+        count: how many records it was sent.
+        status: its status.
+        request_id: its id of the request.
+    """
+    text = clean(partial.message)
+    return RejectedExportError(
+        f"{who} rejected {partial.rejected} of {count} records" + (f": {text}" if text else ""),
+        status=status,
+        request_id=request_id,
+        details={"reason": "partial_success", "rejected": partial.rejected, "message": text},
     )
 
 
@@ -144,10 +196,8 @@ def text_of(answer: Answer) -> str:
     if not answer.body:
         return ""
     if kind == "application/x-protobuf":
-        try:
-            return clean(parse_status(answer.body))
-        except ValueError:
-            return ""
+        said = _status_of(answer)
+        return clean(said.message) if said is not None else ""
     if kind.endswith(("/json", "+json")):
         try:
             return clean(_said(json.loads(answer.body)))
@@ -159,6 +209,16 @@ def text_of(answer: Answer) -> str:
     if kind in ("", "text/plain"):
         return clean(answer.body.decode("utf-8", "replace"))
     return ""
+
+
+def _status_of(answer: Answer) -> Status | None:
+    """The ``google.rpc.Status`` in an error's body; ``None`` where it is none."""
+    if answer.content_type != "application/x-protobuf" or not answer.whole:
+        return None
+    try:
+        return parse_status(answer.body)
+    except ValueError:
+        return None
 
 
 def _said(body: Any, depth: int = 0) -> str:
@@ -188,7 +248,12 @@ def retry_after_s(value: str | None) -> float | None:
             seconds = email.utils.parsedate_to_datetime(text).timestamp() - time.time()
         except (ValueError, TypeError, IndexError, OverflowError):
             return None
-    return min(max(seconds, 0.0), RETRY_AFTER_MAX_S)
+    return bounded_s(seconds)
+
+
+def bounded_s(seconds: float | None) -> float | None:
+    """What a receiver asks for, between 0 and :data:`RETRY_AFTER_MAX_S`; ``None`` where it asks for nothing."""
+    return None if seconds is None else min(max(seconds, 0.0), RETRY_AFTER_MAX_S)
 
 
 def request_id_of(headers: Mapping[str, str]) -> str | None:

@@ -82,7 +82,7 @@ class HttpClient:
     ) -> None:
         self.url = url
         self.shown_url = shown(url)
-        self._headers = _checked_headers(options["headers"], where)
+        self._headers = checked_headers(options["headers"], where)
         if "user-agent" not in map(str.lower, self._headers):
             self._headers["User-Agent"] = user_agent
         self._gzip = options["compression"] == "gzip"
@@ -91,13 +91,12 @@ class HttpClient:
         self._files: tuple[Path | None, ...] = tuple(
             options[name] for name in ("certificate", "client_certificate", "client_key")
         )
-        _check_tls(url, options, where)
-        carries = has_credentials or any(_CREDENTIALS.search(name) for name in self._headers)
+        check_tls(url, options, where)
         if not self._verify:
-            _warn(f"{where}: verify_tls is false: anybody between here and there can read and swallow records")
-        elif carries and url.startswith("http://") and not _is_loopback(url):
-            _warn(f"{where}: credentials are sent to {self.shown_url} without TLS; begin the URL with https://")
-        carried = {name: value for name, value in self._headers.items() if _CREDENTIALS.search(name)}
+            _warn(f"{where}: verify_tls is false: anybody between here and there can read and swallow records", 5)
+        elif has_credentials or carry_credentials(self._headers):
+            warn_of_plain_text(url, where)
+        carried = {name: value for name, value in self._headers.items() if carry_credentials([name])}
         self._secrets = [*secrets_in(carried), *(value for _, value in parse_qsl(urlsplit(url).query))]
         self._client: httpx.Client | None = None
         self._deadline: Deadline | None = None
@@ -224,7 +223,19 @@ def shown(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
-def _is_loopback(url: str) -> bool:
+def carry_credentials(headers: Iterable[str]) -> bool:
+    """Whether one of the headers looks as if it held credentials, by its name."""
+    return any(_CREDENTIALS.search(name) for name in headers)
+
+
+def warn_of_plain_text(url: str, where: str) -> None:
+    """Warn where credentials go to another machine without TLS."""
+    if url.startswith("http://") and not is_loopback(url):
+        _warn(f"{where}: credentials are sent to {shown(url)} without TLS; begin the URL with https://", 6)
+
+
+def is_loopback(url: str) -> bool:
+    """Whether the receiver is on this machine, by what the URL says."""
     host = urlsplit(url).hostname or ""
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -232,7 +243,12 @@ def _is_loopback(url: str) -> bool:
         return host == "localhost" or host.endswith(".localhost")
 
 
-def _checked_headers(headers: Mapping[str, str], where: str) -> dict[str, str]:
+def checked_headers(headers: Mapping[str, str], where: str) -> dict[str, str]:
+    """A copy of the headers.
+
+    Raises:
+        ConfigurationError: one has a bad name or value.
+    """
     for name, value in headers.items():
         check_header_name(name, f"{where}.headers")
         check_header_value(value, f"{where}.headers.{name}")
@@ -261,7 +277,12 @@ def check_header_value(value: str, where: str) -> None:
         raise ConfigurationError(f"{where}: expected printable ASCII on one line, got a str of length {len(value)}")
 
 
-def _check_tls(url: str, options: Mapping[str, Any], where: str) -> None:
+def check_tls(url: str, options: Mapping[str, Any], where: str) -> None:
+    """See that the files for TLS are there, and that TLS is what is spoken.
+
+    Raises:
+        ConfigurationError: they are not, or it is not.
+    """
     for name in ("certificate", "client_certificate", "client_key"):
         path: Path | None = options[name]
         if path is None:
@@ -274,8 +295,8 @@ def _check_tls(url: str, options: Mapping[str, Any], where: str) -> None:
         raise ConfigurationError(f"{where}.client_key: needs client_certificate beside it")
 
 
-def _warn(message: str) -> None:
-    warnings.warn(message, InsecureTransportWarning, stacklevel=5)
+def _warn(message: str, stacklevel: int) -> None:
+    warnings.warn(message, InsecureTransportWarning, stacklevel=stacklevel)
 
 
 def _read(response: httpx.Response, body_max: int) -> tuple[bytes, bool]:

@@ -1,4 +1,4 @@
-"""OTLP as bytes: stored records to an ``ExportLogsServiceRequest``, and what a receiver answers back.
+"""OTLP as bytes: stored records to an ``ExportLogsServiceRequest``.
 
 The protobuf bytes are written straight from the parsed canonical form, because building protobuf objects costs three
 times as much; ``opentelemetry-proto`` is the oracle of the tests.
@@ -11,7 +11,6 @@ from __future__ import annotations
 import functools
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
@@ -30,19 +29,6 @@ _DAMAGE: Final = (
     msgspec.MsgspecError, ValueError, TypeError, LookupError, AttributeError, RecursionError, struct.error,
 )  # fmt: skip
 _MASK64: Final = 2**64 - 1
-
-
-@dataclass(frozen=True)
-class PartialSuccess:
-    """What a receiver said of a request that it took in part.
-
-    Attributes:
-        rejected: how many records it refused; 0 with a message is a warning.
-        message: why, for people.
-    """
-
-    rejected: int
-    message: str
 
 
 def encode_logs_request(batch: RecordBatch, pause: Callable[[], object] | None = None) -> bytes:
@@ -76,40 +62,6 @@ def encode_logs_request(batch: RecordBatch, pause: Callable[[], object] | None =
     # One join of everything: each copy of a request costs as much as a tenth of encoding it.
     pieces[0] = b"\x0a" + _varint(len(resource) + len(scope_head) + scope_size) + resource + scope_head
     return b"".join(pieces)
-
-
-def parse_logs_response(body: bytes) -> PartialSuccess | None:
-    """What an ``ExportLogsServiceResponse`` says; ``None`` where all was taken.
-
-    Raises:
-        ValueError: it is not one.
-    """
-    from google.protobuf.message import DecodeError  # noqa: PLC0415 - heavy
-    from opentelemetry.proto.collector.logs.v1 import logs_service_pb2  # noqa: PLC0415 - heavy
-
-    try:
-        response = logs_service_pb2.ExportLogsServiceResponse.FromString(body)
-    except DecodeError as error:
-        raise ValueError("not an ExportLogsServiceResponse") from error
-    if not response.HasField("partial_success"):
-        return None
-    partial = response.partial_success
-    return PartialSuccess(partial.rejected_log_records, partial.error_message)
-
-
-def parse_status(body: bytes) -> str:
-    """The message of a ``google.rpc.Status``, which is the body of an error answer.
-
-    Raises:
-        ValueError: it is not one.
-    """
-    from google.protobuf.message import DecodeError  # noqa: PLC0415 - heavy
-    from google.rpc import status_pb2  # noqa: PLC0415 - heavy
-
-    try:
-        return str(status_pb2.Status.FromString(body).message)
-    except DecodeError as error:
-        raise ValueError("not a google.rpc.Status") from error
 
 
 # -- the thorough way: anything that the canonical form can hold -------------------------------------------------

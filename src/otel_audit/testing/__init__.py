@@ -10,15 +10,28 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from .files import FaultyFiles
+    from .grpc_receiver import GrpcReply, ScriptedGrpcReceiver
     from .memory import RecordingProvider
-    from .receiver import ReceivedRecord, ReceivedRequest, Reply, ScriptedReceiver
+    from .receiver import Reply, ScriptedReceiver
+    from .script import ReceivedRecord, ReceivedRequest
 
-__all__ = ["FaultyFiles", "ReceivedRecord", "ReceivedRequest", "RecordingProvider", "Reply", "ScriptedReceiver"]
+__all__ = [
+    "FaultyFiles",
+    "GrpcReply",
+    "ReceivedRecord",
+    "ReceivedRequest",
+    "RecordingProvider",
+    "Reply",
+    "ScriptedGrpcReceiver",
+    "ScriptedReceiver",
+]
 
 _HOMES: Final = {
     "FaultyFiles": "files",
     "RecordingProvider": "memory",
-    **dict.fromkeys(("ReceivedRecord", "ReceivedRequest", "Reply", "ScriptedReceiver"), "receiver"),
+    **dict.fromkeys(("GrpcReply", "ScriptedGrpcReceiver"), "grpc_receiver"),
+    **dict.fromkeys(("Reply", "ScriptedReceiver"), "receiver"),
+    **dict.fromkeys(("ReceivedRecord", "ReceivedRequest"), "script"),
 }
 
 

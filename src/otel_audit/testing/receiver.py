@@ -8,31 +8,30 @@
         receiver.wait_for(records=10)
         assert receiver.record_ids == …
 
-Each request takes the next reply of the script; when it is used up, the default one, which is success.  OTLP requests
-are parsed; other bodies are kept as they are.
+Each request takes the next reply of the script; when it is used up, the default one, which is success.  OTLP requests,
+protobuf or JSON, are parsed and answered in their own language; other bodies are kept as they are.
+``grpc_receiver`` has the same for gRPC.
 """
 
 from __future__ import annotations
 
 import contextlib
 import gzip
-import json
 import os
 import socket
 import ssl
 import struct
 import threading
-import time
-from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Final, Literal, TypeAlias
 
-from .. import semconv as sc
+from .script import Accept, ReceivedRecord, ReceivedRequest, Script, parse_otlp, parse_otlp_json
 
 PROTOBUF: Final = "application/x-protobuf"
+JSON: Final = "application/json"
 
 
 @dataclass(frozen=True)
@@ -41,11 +40,12 @@ class Reply:
 
     Attributes:
         status: the HTTP status.
-        headers: besides ``Content-Type`` (protobuf, unless it is given here; ``""`` leaves it out) and
-            ``Content-Length``.
-        body: the body; empty is OTLP's success.
-        accept: whether the request's records count as taken; ``None``: where the status is from 200 to 299 and
-            nothing below stops the answer.
+        headers: besides ``Content-Type`` (OTLP's, in the language of the request, unless it is given here; ``""``
+            leaves it out) and ``Content-Length``.
+        body: the body; empty is OTLP's success.  An OTLP message in protobuf is turned into JSON for a request in
+            JSON, unless ``headers`` has a ``Content-Type``.
+        accept: whether the request's records count as taken, or a function that says so of each; ``None``: where the
+            status is from 200 to 299 and nothing below stops the answer.
         delay_s: how long to wait before.
         hang: never answer; the connection stays open.
         reset: break the connection instead of answering (``"before"``), within the headers, or within the body.
@@ -57,7 +57,7 @@ class Reply:
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
-    accept: bool | None = None
+    accept: Accept = None
     delay_s: float = 0.0
     hang: bool = False
     reset: Literal["", "before", "headers", "body"] = ""
@@ -82,73 +82,44 @@ class Reply:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return cls(status, named, status_pb2.Status(message=message).SerializeToString())
 
+    @classmethod
+    def refusing(
+        cls, refuses: Callable[[ReceivedRecord], bool], message: str = "refused"
+    ) -> Callable[[ReceivedRequest], Reply]:
+        """For a script: take the records of a request but for some, and say how many those are."""
+
+        def choose(request: ReceivedRequest) -> Reply:
+            rejected = sum(map(refuses, request.records))
+            reply = cls.partial(rejected, message) if rejected else cls()
+            return replace(reply, accept=lambda record: not refuses(record))
+
+        return choose
+
     @property
     def accepts(self) -> bool:
-        """Whether the request's records count as taken."""
-        if self.accept is not None:
-            return self.accept
+        """Whether the answer by itself says that everything is taken."""
         return 200 <= self.status < 300 and not (self.hang or self.reset or self.raw is not None)
-
-
-@dataclass(frozen=True)
-class ReceivedRecord:
-    """A record of an OTLP request, with plain values."""
-
-    event_name: str
-    attributes: Mapping[str, Any]
-    body: Any
-    resource: Mapping[str, Any]
-    timestamp_ns: int
-    observed_ns: int
-    trace_id: str
-    span_id: str
-    severity_number: int
-    severity_text: str
-
-    @property
-    def record_id(self) -> str:
-        """``audit.record.id``; empty where there is none."""
-        return str(self.attributes.get(sc.RECORD_ID, ""))
-
-
-@dataclass(frozen=True)
-class ReceivedRequest:
-    """A request; the body is unpacked, ``records`` are those of OTLP."""
-
-    method: str
-    path: str
-    headers: Mapping[str, str]
-    body: bytes
-    records: tuple[ReceivedRecord, ...] = ()
-
-    @property
-    def json(self) -> Any:
-        """The body, where it is JSON."""
-        return json.loads(self.body)
 
 
 ReplyLike: TypeAlias = Reply | int | Callable[[ReceivedRequest], Reply]
 """A reply; a status; or a function that chooses the reply for a request."""
 
 
-class ScriptedReceiver:
+class ScriptedReceiver(Script[Reply]):
     """The receiver; a context manager.
 
     Args:
         script: what to answer to the first requests, one after the other.
         default: what to answer when the script is used up.
         tls: speak TLS by this server-side context.
+        port: where to listen on the loopback interface; 0: on a port that is free.
     """
 
-    def __init__(self, *script: ReplyLike, default: ReplyLike = 200, tls: ssl.SSLContext | None = None) -> None:
-        self._script: deque[ReplyLike] = deque(script)
-        self._default = default
-        self._changed = threading.Condition()
-        self._requests: list[ReceivedRequest] = []
-        self._accepted: list[ReceivedRequest] = []
-        self._records: list[ReceivedRecord] = []
-        self.closing = threading.Event()
-        self._server = _Server(self, tls)
+    def __init__(
+        self, *script: ReplyLike, default: ReplyLike = 200, tls: ssl.SSLContext | None = None, port: int = 0
+    ) -> None:
+        super().__init__(map(_reply, script), _reply(default))
+        self._server = _Server(self, tls, port)
         self.port: int = self._server.server_address[1]
         self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
         self.endpoint = f"{self.url}/v1/logs"
@@ -175,72 +146,22 @@ class ScriptedReceiver:
 
     def script(self, *replies: ReplyLike) -> None:
         """Add to the script."""
-        with self._changed:
-            self._script.extend(replies)
+        super().script(*map(_reply, replies))
 
-    @property
-    def requests(self) -> list[ReceivedRequest]:
-        """Every request so far, whatever was answered."""
-        with self._changed:
-            return list(self._requests)
 
-    @property
-    def accepted_requests(self) -> list[ReceivedRequest]:
-        """Those of :attr:`requests` that were taken."""
-        with self._changed:
-            return list(self._accepted)
-
-    @property
-    def records(self) -> list[ReceivedRecord]:
-        """Every record that was taken, in order of arrival, doubles included."""
-        with self._changed:
-            return list(self._records)
-
-    @property
-    def record_ids(self) -> list[str]:
-        """The ids of :attr:`records`."""
-        return [record.record_id for record in self.records]
-
-    def wait_for(self, *, records: int = 0, requests: int = 0, timeout_s: float = 10.0) -> None:
-        """Wait until so many different records were taken and so many requests have come.
-
-        Raises:
-            TimeoutError: they did not in time.
-        """
-        ends = time.monotonic() + timeout_s
-        with self._changed:
-            while len({record.record_id for record in self._records}) < records or len(self._requests) < requests:
-                left = ends - time.monotonic()
-                if left <= 0:
-                    wanted = f"{records} records, {requests} requests"
-                    got = f"{len(self._records)} records, {len(self._requests)} requests"
-                    raise TimeoutError(f"waited {timeout_s:.3g} s for {wanted}; got {got}")
-                self._changed.wait(left)
-
-    def reply_to(self, request: ReceivedRequest) -> Reply:
-        """Note a request and choose the reply to it; called by the server's threads."""
-        with self._changed:
-            chosen = self._script.popleft() if self._script else self._default
-            if isinstance(chosen, int):
-                chosen = Reply(chosen)
-            reply = chosen if isinstance(chosen, Reply) else chosen(request)
-            self._requests.append(request)
-            if reply.accepts:
-                self._accepted.append(request)
-                self._records.extend(request.records)
-            self._changed.notify_all()
-            return reply
+def _reply(reply: ReplyLike) -> Reply | Callable[[ReceivedRequest], Reply]:
+    return Reply(reply) if isinstance(reply, int) else reply
 
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self, receiver: ScriptedReceiver, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, receiver: ScriptedReceiver, tls: ssl.SSLContext | None, port: int) -> None:
         self.receiver = receiver
         self._tls = tls
         self._open: set[socket.socket] = set()
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(("127.0.0.1", port), _Handler)
 
     def get_request(self) -> tuple[socket.socket, Any]:
         connection, address = super().get_request()
@@ -277,8 +198,8 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {name.lower(): value for name, value in self.headers.items()}
         if headers.get("content-encoding") == "gzip":
             body = gzip.decompress(body)
-        records = parse_otlp(body) if headers.get("content-type") == PROTOBUF else ()
-        request = ReceivedRequest(self.command, self.path, headers, body, records)
+        request = ReceivedRequest(self.command, self.path, headers, body, _records(headers.get("content-type"), body))
+        self._json = headers.get("content-type") == JSON and bool(request.records)
         self._reply(self.server.receiver.reply_to(request))
 
     do_PUT = do_PATCH = do_GET = do_CONNECT = do_POST  # noqa: N815 - the server's names
@@ -300,8 +221,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(reply)
 
     def _answer(self, reply: Reply) -> None:
-        headers = {"Content-Type": PROTOBUF, **reply.headers}
+        headers = {"Content-Type": JSON if self._json else PROTOBUF, **reply.headers}
         body = reply.body
+        if self._json and "Content-Type" not in reply.headers:
+            body = _as_json(body, reply.status)
         if reply.endless:
             headers["Transfer-Encoding"] = "chunked"
         elif reply.status != 204:
@@ -330,49 +253,24 @@ class _Handler(BaseHTTPRequestHandler):
         os.close(self.connection.detach())
 
 
-def parse_otlp(body: bytes) -> tuple[ReceivedRecord, ...]:
-    """The records of an ``ExportLogsServiceRequest``, in their order.
+def _records(content_type: str | None, body: bytes) -> tuple[ReceivedRecord, ...]:
+    """The records of an OTLP request; none where it is something else."""
+    if content_type == PROTOBUF:
+        return parse_otlp(body)
+    if content_type == JSON and body.startswith(b'{"resourceLogs"'):
+        return parse_otlp_json(body)
+    return ()
 
-    Raises:
-        ValueError: it is not one.
-    """
+
+def _as_json(body: bytes, status: int) -> bytes:
+    """An OTLP message in JSON; what is none stays as it is."""
+    from google.protobuf.json_format import MessageToJson  # noqa: PLC0415 - heavy
     from google.protobuf.message import DecodeError  # noqa: PLC0415 - heavy
+    from google.rpc import status_pb2  # noqa: PLC0415 - heavy
     from opentelemetry.proto.collector.logs.v1 import logs_service_pb2 as service  # noqa: PLC0415 - heavy
 
+    kind: Any = service.ExportLogsServiceResponse if 200 <= status < 300 else status_pb2.Status
     try:
-        request = service.ExportLogsServiceRequest.FromString(body)
-    except DecodeError as error:
-        raise ValueError("not an ExportLogsServiceRequest") from error
-    return tuple(
-        ReceivedRecord(
-            event_name=log.event_name,
-            attributes=_mapping(log.attributes),
-            body=_value(log.body),
-            resource=_mapping(group.resource.attributes),
-            timestamp_ns=log.time_unix_nano,
-            observed_ns=log.observed_time_unix_nano,
-            trace_id=log.trace_id.hex(),
-            span_id=log.span_id.hex(),
-            severity_number=int(log.severity_number),
-            severity_text=log.severity_text,
-        )
-        for group in request.resource_logs
-        for scope in group.scope_logs
-        for log in scope.log_records
-    )
-
-
-def _mapping(pairs: Any) -> dict[str, Any]:
-    return {pair.key: _value(pair.value) for pair in pairs}
-
-
-def _value(value: Any) -> Any:
-    """An ``AnyValue`` as a plain one."""
-    kind = value.WhichOneof("value")
-    if kind is None:
-        return None
-    if kind == "array_value":
-        return [_value(item) for item in value.array_value.values]
-    if kind == "kvlist_value":
-        return _mapping(value.kvlist_value.values)
-    return getattr(value, kind)
+        return MessageToJson(kind.FromString(body), indent=None).encode()
+    except DecodeError:
+        return body

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from ... import semconv as sc
-from ...testing.receiver import PROTOBUF, parse_otlp
+from ...testing.receiver import PROTOBUF
+from ...testing.script import parse_otlp
 from .agreed import IDS, UNAVAILABLE
 
 
