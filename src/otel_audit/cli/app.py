@@ -11,6 +11,7 @@ import typer
 
 from .._version import __version__
 from ..errors import AuditError, ConfigurationError
+from .collector import collector
 from .demo.command import demo
 from .destination import destinations
 from .output import ATTENTION, FINE, WRONG, say
@@ -54,6 +55,7 @@ app.command()(status)
 app.command()(tail)
 app.command()(ship)
 app.add_typer(destinations)
+app.add_typer(collector)
 app.command()(demo)
 
 

@@ -1,0 +1,136 @@
+"""Which pipelines the linter takes to carry audit records."""
+
+from __future__ import annotations
+
+import pytest
+
+from otel_audit.collector.flow import excludes_audit, selects_audit
+from otel_audit.collector.lint import Linted, Source, lint
+from otel_audit.errors import ConfigurationError
+
+NOT_AUDIT = """log.event_name == "" and log.attributes["audit.record.id"] == nil"""
+
+
+def look(pipelines: str, *, connectors: str = "", receivers: str = "", audit: tuple[str, ...] = ()) -> Linted:
+    """Lint a configuration with these pipelines, in short form, and otlp, file and debug to build them from."""
+    text = (
+        f"receivers:\n  otlp: {{}}\n  otlp/audit: {{}}\n{receivers}\n"
+        f"exporters:\n  debug: {{}}\n  file: {{}}\n  file/audit: {{}}\n"
+        f"connectors:\n  forward: {{}}\n  count: {{}}\n  failover: {{}}\n{connectors}\n"
+        f"service:\n  pipelines:\n{pipelines}"
+    )
+    (linted,) = lint([[Source("config.yaml", text)]], {}, audit=audit)
+    return linted
+
+
+def pipe(name: str, receivers: str, exporters: str) -> str:
+    """One pipeline."""
+    return f"    {name}: {{receivers: [{receivers}], exporters: [{exporters}]}}\n"
+
+
+def test_names_say_it() -> None:
+    """A pipeline, receiver or exporter with audit in its name; others are left alone."""
+    by_name = pipe("logs/audit", "otlp", "debug") + pipe("logs/app", "otlp", "debug")
+    assert set(look(by_name).audit_pipelines) == {"logs/audit"}
+    by_receiver = pipe("logs/a", "otlp/audit", "debug") + pipe("logs/b", "otlp", "debug")
+    assert set(look(by_receiver).audit_pipelines) == {"logs/a"}
+    by_exporter = pipe("logs/a", "otlp", "debug") + pipe("logs/b", "otlp", "file/audit")
+    assert set(look(by_exporter).audit_pipelines) == {"logs/b"}
+
+
+@pytest.mark.parametrize(
+    "receiver",
+    [
+        "otlp/x: {protocols: {http: {logs_url_path: /v1/audit}}}",
+        "kafka: {logs: {topics: [company.audit.v1]}}",
+        "kafka: {topic: audit}",
+    ],
+)
+def test_paths_and_topics_say_it(receiver: str) -> None:
+    """A receiver whose path or topic has audit in it."""
+    name = receiver.partition(":")[0]
+    linted = look(pipe("logs/a", name, "debug") + pipe("logs/b", "otlp", "debug"), receivers=f"  {receiver}")
+    assert set(linted.audit_pipelines) == {"logs/a"}
+
+
+def test_where_nothing_says_it_all_logs_are_taken_for_audit() -> None:
+    """Rather a finding too many; traces and metrics never carry audit records."""
+    linted = look(pipe("logs", "otlp", "debug") + pipe("logs/2", "otlp", "file") + pipe("traces", "otlp", "debug"))
+    assert set(linted.audit_pipelines) == {"logs", "logs/2"}
+    assert linted.assumed
+
+
+def test_the_user_says_it() -> None:
+    """--audit goes before names; a pipeline that is not there, or carries no logs, is a mistake."""
+    pipelines = pipe("logs/audit", "otlp", "debug") + pipe("logs/b", "otlp", "debug") + pipe("traces", "otlp", "debug")
+    assert set(look(pipelines, audit=("logs/b",)).audit_pipelines) == {"logs/b"}
+    for name in ("logs/adit", "traces"):
+        with pytest.raises(ConfigurationError, match="--audit: there is no logs pipeline"):
+            look(pipelines, audit=(name,))
+
+
+@pytest.mark.parametrize("connector", ["forward", "failover"])
+def test_connectors_are_followed_in_both_directions(connector: str) -> None:
+    """What feeds an audit pipeline carries audit records, and so does everything that it feeds."""
+    pipelines = (
+        pipe("logs/in", "otlp", connector)
+        + pipe("logs/audit", connector, "debug")
+        + pipe("logs/copy", connector, "file")
+        + pipe("logs/else", "otlp", "debug")
+    )
+    assert set(look(pipelines).audit_pipelines) == {"logs/in", "logs/audit", "logs/copy"}
+
+
+def test_counts_are_no_audit_records() -> None:
+    """A pipeline is not followed through a connector that turns records into numbers."""
+    pipelines = pipe("logs/audit", "otlp", "count, debug") + pipe("metrics", "count", "debug")
+    assert set(look(pipelines).audit_pipelines) == {"logs/audit"}
+
+
+ROUTED = pipe("logs/in", "otlp/audit", "routing") + "".join(
+    pipe(f"logs/{name}", "routing", "debug") for name in ("one", "two", "rest")
+)
+
+
+@pytest.mark.parametrize(
+    ("table", "default", "carry"),
+    [
+        # the default route, and rows that say nothing about audit records
+        ([("log.attributes[\"tenant\"] == \"acme\"", "one")], "rest", {"one", "rest"}),
+        # application logs are excluded
+        ([(NOT_AUDIT, "one")], "rest", {"rest"}),
+        ([(NOT_AUDIT, "one"), ("resource.attributes[\"tenant\"] == \"acme\"", "two")], "rest", {"two", "rest"}),
+        # audit records are selected: then they go by those rows alone
+        ([("log.attributes[\"audit.record.id\"] != nil", "one")], "rest", {"one"}),
+        ([("resource.attributes[\"kind\"] == \"audit\"", "one"), ("true", "two")], "rest", {"one"}),
+        ([("IsMatch(log.event_name, \"^audit\")", "two")], "rest", {"two"}),
+        # no default
+        ([(NOT_AUDIT, "one"), ("true", "two")], "", {"two"}),
+    ],
+)  # fmt: skip
+def test_routing_is_followed_by_its_conditions(table: list[tuple[str, str]], default: str, carry: set[str]) -> None:
+    """By the default route and each row that does not exclude audit records; where rows select them, by those alone."""
+    rows = "".join(f"      - {{context: log, condition: '{text}', pipelines: [logs/{to}]}}\n" for text, to in table)
+    defaults = f"    default_pipelines: [logs/{default}]\n" if default else ""
+    linted = look(ROUTED, connectors=f"  routing:\n{defaults}    table:\n{rows}")
+    assert set(linted.audit_pipelines) == {"logs/in", *(f"logs/{name}" for name in carry)}
+
+
+def test_conditions() -> None:
+    """Excluding wins over selecting, and words elsewhere in a condition say nothing."""
+    assert excludes_audit(NOT_AUDIT)
+    assert not selects_audit(NOT_AUDIT)
+    assert selects_audit('attributes["audit.actor.id"] != nil')
+    assert not selects_audit('resource.attributes["service.name"] == "billing"')
+    assert not excludes_audit('resource.attributes["service.name"] == "billing"')
+
+
+def test_a_second_routing_connector_is_followed_too() -> None:
+    """In → routing → tenants → routing/2: as far as it goes."""
+    pipelines = (
+        pipe("logs/in", "otlp/audit", "routing")
+        + pipe("logs/mid", "routing", "routing/2")
+        + pipe("logs/end", "routing/2", "file")
+    )
+    connectors = "  routing: {default_pipelines: [logs/mid]}\n  routing/2: {default_pipelines: [logs/end]}"
+    assert set(look(pipelines, connectors=connectors).audit_pipelines) == {"logs/in", "logs/mid", "logs/end"}
