@@ -88,10 +88,27 @@ def check_command(*, with_cli: bool) -> None:
     if with_cli:
         expect(done.returncode == 0, "otel-audit --help succeeds")
         expect("verify" in said or "status" in said, "otel-audit --help lists the commands")
+        check_collector(command, env)
     else:
         expect(done.returncode != 0, "otel-audit without the extra fails")
         expect("Traceback" not in said, "it does not fail with a traceback")
         expect("otel-audit[cli]" in said, "it says what to install: otel-audit[cli]")
+
+
+def check_collector(command: Path, env: dict[str, str]) -> None:
+    """What comes from elsewhere in the repository is in the package: configurations, and the linter's pages."""
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [command, "collector", *arguments], capture_output=True, text=True, check=False, timeout=60, env=env
+        )
+
+    with tempfile.TemporaryDirectory(prefix="otel-audit-smoke-") as directory:
+        for kind in ("agent", "gateway", "scale-out"):
+            to = Path(directory) / kind
+            expect(run("init", kind, "--to", str(to)).returncode == 0, f"otel-audit collector init {kind} succeeds")
+            expect(list(to.glob("*.yaml")), f"it writes configurations of {kind}")
+    expect("sending_queue" in run("lint", "--explain", "memory-queue").stdout, "the linter's pages are installed")
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from .init import init
 from .lint import lint
 
 collector = typer.Typer(
@@ -12,3 +13,4 @@ collector = typer.Typer(
     help="OpenTelemetry Collectors: look for what loses audit records, begin a configuration, try a running chain.",
 )
 collector.command()(lint)
+collector.command()(init)
