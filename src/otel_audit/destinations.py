@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, cast
 
 from .delivery.destination import BYTES_MAX, RECORDS_MAX, Destination
+from .delivery.selection import RecordFilter, make_filter
 from .errors import ConfigurationError, describe
 from .exporters import ConfigurableExporter, exporter_class
 from .journal.layout import check_destination_name
@@ -25,6 +26,8 @@ DESTINATION_OPTIONS: Final = (
     Option("timeout", "duration", 10.0, "how long one export may take"),
     Option("records_per_s", "float", None, "most records that one process sends in a second", minimum=0.001),
     Option("requests_per_s", "float", None, "most requests that one process sends in a second", minimum=0.001),
+    Option("filter", "any", None, "which records it is to have; all where it is not given"),
+    Option("allow_filtered", "bool", False, "let a required destination have a filter, and so miss records"),
 )  # fmt: skip
 """The options that every destination has, beside those of its type."""
 
@@ -105,7 +108,24 @@ def make_destination(name: str, spec: Any, environ: Mapping[str, str], *, where:
         timeout_s=merged["timeout"],
         records_per_s=merged["records_per_s"],
         requests_per_s=merged["requests_per_s"],
+        filter=_filter(where, merged),
     )
+
+
+def _filter(where: str, options: Mapping[str, Any]) -> RecordFilter | None:
+    """The destination's filter.
+
+    Raises:
+        ConfigurationError: it is wrong, or the destination is required and nobody said that it may miss records.
+    """
+    if options["filter"] is None:
+        return None
+    if options["required"] and not options["allow_filtered"]:
+        raise ConfigurationError(
+            f"{where}.filter: the destination is required, and what its filter passes over would never get there. "
+            "Say 'allow_filtered': True if that is meant, or 'required': False"
+        )
+    return make_filter(f"{where}.filter", options["filter"])
 
 
 def _make_by_type(where: str, kind: str, own: dict[str, Any], environ: Mapping[str, str]) -> _Maker:

@@ -13,7 +13,8 @@
     │   │   ├── JournalClosedError  emit after shutdown                                     journaled=False
     │   │   └── JournalSyncError    written, but not known to be on the disk                journaled=None
     │   ├── DeliveryTimeoutError    journaled, but not everywhere in time                   journaled=True
-    │   └── DeliveryRefusedError    journaled, but a destination refuses it                 journaled=True
+    │   ├── DeliveryRefusedError    journaled, but a destination refuses it                 journaled=True
+    │   └── DeliveryFilteredError   journaled, but no required destination is to have it    journaled=True
     ├── DamageError                 a line, segment or stream is not what was written
     └── ExportError                 raised by exporters, read by the shipper
         ├── RetryableExportError    the network, or a receiver that asks for patience
@@ -125,6 +126,18 @@ class DeliveryRefusedError(EmitError):
     def __init__(self, message: str, *, refused: Sequence[str], receipt: AuditReceipt | None = None) -> None:
         super().__init__(message, journaled=True, receipt=receipt)
         self.refused = tuple(refused)
+
+
+class DeliveryFilteredError(EmitError):
+    """``durability="delivered"``: the filters of all required destinations pass the record over.  It is journaled.
+
+    Attributes:
+        filtered: names of the required destinations.
+    """
+
+    def __init__(self, message: str, *, filtered: Sequence[str], receipt: AuditReceipt | None = None) -> None:
+        super().__init__(message, journaled=True, receipt=receipt)
+        self.filtered = tuple(filtered)
 
 
 class DamageError(AuditError):

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import Final
 
 from .delivery.shipper import Shipper, drain
-from .health import DestinationStatus, FlushResult, last_sequence
+from .health import DestinationStatus, FlushResult, emitted_after, last_sequence
+from .journal.cursor import Cursor
 from .journal.journal import Journal
 from .journal.segment import list_segments
 from .journal.streams import StreamDirectory
+
+_EMITTED_MAX: Final = 50_000
 
 
 class Tails:
@@ -17,6 +21,7 @@ class Tails:
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[int, int, int]] = {}
+        self._emitted: dict[tuple[str, int], int] = {}
 
     def last(self, stream: StreamDirectory) -> int:
         """Number of the last whole record of a stream; 0 where there is none.
@@ -36,10 +41,22 @@ class Tails:
         except FileNotFoundError:  # removed meanwhile
             return 0
 
+    def emitted_ns(self, stream: StreamDirectory, acknowledged: int) -> int:
+        """When the first record behind a cursor was emitted, nanoseconds since 1970; 0 where that cannot be said."""
+        key = stream.stream_id, acknowledged
+        if not self._emitted.get(key):
+            try:
+                self._emitted[key] = emitted_after(stream, acknowledged)
+            except OSError:
+                return 0
+        return self._emitted[key]
+
     def keep_only(self, streams: set[str]) -> None:
         """Forget all others."""
         for stream_id in [key for key in self._known if key not in streams]:
             self._known.pop(stream_id, None)
+        if len(self._emitted) > _EMITTED_MAX:
+            self._emitted.clear()
 
 
 class Reckoning:
@@ -100,12 +117,17 @@ class Reckoning:
     def _destination(self, shipper: Shipper) -> DestinationStatus:
         targets, damaged = self._look(shipper)
         cursors = shipper.totals()
+        oldest = {shipment.stream.stream_id: shipment.oldest_ns for shipment in shipper.shipments()}
         pending = 0
+        emitted = []
         for stream_id, last in targets.items():
             cursor = shipper.cursor(stream_id)
             if cursor is not None:
                 cursors[stream_id] = cursor
-                pending += max(last - cursor.acknowledged, 0)
+                behind = max(last - cursor.acknowledged, 0)
+                pending += behind
+                if behind:
+                    emitted.append(oldest.get(stream_id) or self._emitted_ns(stream_id, shipper, cursor))
         damaged += sum(cursor.damaged for cursor in cursors.values())
         state = shipper.state
         return DestinationStatus(
@@ -120,4 +142,17 @@ class Reckoning:
             repair=state.repair,
             failures=state.failures,
             last_success_ns=state.last_success_ns,
+            filtered=sum(cursor.filtered for cursor in cursors.values()),
+            oldest_pending_ns=min(filter(None, emitted), default=0),
         )
+
+    def _emitted_ns(self, stream_id: str, shipper: Shipper, cursor: Cursor) -> int:
+        """When the first record behind a cursor was emitted, where the shipper does not hold it.
+
+        Of the living stream of this process that is read only if the destination fails: else it is about to be shipped.
+        """
+        writer = self._journal.writer
+        if writer is not None and writer.stream_id == stream_id and not shipper.state.failures and shipper.running:
+            return 0
+        layout = self._journal.layout
+        return self._tails.emitted_ns(StreamDirectory(layout, layout.streams / stream_id), cursor.acknowledged)

@@ -26,7 +26,11 @@ class DestinationStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         state: ``"idle"``, ``"delivering"``, ``"retrying"`` or ``"blocked"``.
-        delivered, pending, dead_lettered, damaged: records.
+        delivered, pending, dead_lettered, damaged: records.  Pending are those that it has not, those that its filter
+            has not been asked about yet among them.
+        filtered: records that its filter passed over; they are not counted as delivered.
+        oldest_pending_ns: when the oldest of the pending ones was emitted, nanoseconds since 1970; 0: none is pending,
+            or that is not known.
         error, repair: the last failure, and what a person has to do about it.
         failures: failures in a row.
         last_success_ns: nanoseconds since 1970; 0: never.
@@ -43,6 +47,8 @@ class DestinationStatus(msgspec.Struct, frozen=True, kw_only=True):
     repair: str
     failures: int
     last_success_ns: int
+    filtered: int = 0
+    oldest_pending_ns: int = 0
 
 
 class FlushResult(msgspec.Struct, frozen=True):
@@ -67,6 +73,11 @@ class FlushResult(msgspec.Struct, frozen=True):
     def dead_lettered(self) -> int:
         """Records that destinations refuse; they are in the dead letters."""
         return sum(d.dead_lettered for d in self.destinations if d.required)
+
+    @property
+    def filtered(self) -> int:
+        """Records that the filters of required destinations passed over: those never get them."""
+        return sum(d.filtered for d in self.destinations if d.required)
 
     @property
     def damaged(self) -> int:
@@ -99,6 +110,7 @@ class PendingStatus(msgspec.Struct, frozen=True, kw_only=True):
     dead_lettered: int
     damaged: int
     oldest_pending_age_s: float | None
+    filtered: int = 0
 
 
 class StreamStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -180,6 +192,7 @@ def _stream_status(stream: StreamDirectory, retired: Mapping[str, Retirement]) -
                 dead_lettered=cursor.dead_lettered if cursor is not None else 0,
                 damaged=cursor.damaged if cursor is not None else 0,
                 oldest_pending_age_s=_age_s(stream, acknowledged) if behind else None,
+                filtered=cursor.filtered if cursor is not None else 0,
             )
         )
     return StreamStatus(
@@ -217,9 +230,19 @@ def last_sequence(stream: StreamDirectory) -> int:
 
 
 def _age_s(stream: StreamDirectory, acknowledged: int) -> float | None:
+    emitted_ns = emitted_after(stream, acknowledged)
+    return round(max(time.time() - emitted_ns / 1e9, 0.0), 3) if emitted_ns else None
+
+
+def emitted_after(stream: StreamDirectory, acknowledged: int) -> int:
+    """When the first record behind a cursor was emitted, nanoseconds since 1970; 0 where there is none.
+
+    Raises:
+        OSError: the stream cannot be read.
+    """
     reader = StreamReader(stream.path, after=acknowledged, files=stream.layout.files)
     records = reader.read(records_max=1, bytes_max=1, final=False)
-    return round(max(time.time() - records[0].observed_ns / 1e9, 0.0), 3) if records else None
+    return records[0].observed_ns if records else 0
 
 
 def _read(path: Path, kind: Any) -> Any:

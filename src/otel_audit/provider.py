@@ -149,7 +149,7 @@ class AuditProvider:
                 first = claim.take()
                 if first is not None:
                     receipt = first
-                    return self.reach(receipt, level, timeout_s)
+                    return self.reach(receipt, level, timeout_s, record)
             whole = self._whole(record)
             observed_ns = self.now_ns()
             head, tail = prepare(
@@ -163,7 +163,7 @@ class AuditProvider:
             receipt = receipt_of(record.attributes[sc.RECORD_ID], entry, stream_id, observed_ns)
             if claim is not None:
                 claim.settle(receipt)
-            return receipt if level == "process" else self.reach(receipt, level, timeout_s)
+            return receipt if level == "process" else self.reach(receipt, level, timeout_s, whole)
         except BaseException as error:
             known = receipt or annotate(
                 error, record.attributes.get(sc.RECORD_ID, ""), entry, self.journal, observed_ns
@@ -218,9 +218,11 @@ class AuditProvider:
         annotate(error, record_id, entry, self.journal, observed_ns)
         raise error
 
-    def reach(self, receipt: AuditReceipt, level: str, timeout_s: float | None = None) -> AuditReceipt:
+    def reach(
+        self, receipt: AuditReceipt, level: str, timeout_s: float | None = None, record: AuditRecord | None = None
+    ) -> AuditReceipt:
         """Wait until a journaled record has a durability; see :meth:`Durabilities.reach`."""
-        return self.durabilities_of(receipt).reach(receipt, level, timeout_s)
+        return self.durabilities_of(receipt).reach(receipt, level, timeout_s, record)
 
     def durabilities_of(self, receipt: AuditReceipt) -> Durabilities:
         """Those of the provider that journaled a record, where this one had others before it or has one after it."""
@@ -265,14 +267,17 @@ class AuditProvider:
             receipt = await self._off_loop.run(lambda: emit(max(deadline - time.monotonic(), 0.0)))
         if level == "process" or receipt.deferred:
             return receipt
-        return await self.areach(receipt, level, timeout_s)
+        whole = self._whole(record) if self.durabilities.selective else None  # a filter may ask for what is added
+        return await self.areach(receipt, level, timeout_s, whole)
 
-    async def areach(self, receipt: AuditReceipt, level: str, timeout_s: float | None = None) -> AuditReceipt:
+    async def areach(
+        self, receipt: AuditReceipt, level: str, timeout_s: float | None = None, record: AuditRecord | None = None
+    ) -> AuditReceipt:
         """:meth:`reach` for coroutines."""
         durabilities = self.durabilities_of(receipt)
         if level == "disk":
             return await self._off_loop.run(lambda: durabilities.reach(receipt, level))
-        return await durabilities.areach_delivered(receipt, timeout_s)
+        return await durabilities.areach_delivered(receipt, timeout_s, record)
 
     def _is_quick(self) -> bool:
         """Whether a record can be appended without waiting for a disk: there is a stream, and room in its segment."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from otel_audit.delivery.selection import FILTER_OPTIONS
 from otel_audit.exporters import EXPORTERS, exporter_class
 from otel_audit.exporters.credentials import AUTH_OPTIONS
 from otel_audit.options import REQUIRED, Option
@@ -18,6 +19,7 @@ TABLES: dict[str, Iterable[Option]] = {
     "configure": OPTIONS,
     "destination": DESTINATION_OPTIONS,
     "auth": AUTH_OPTIONS,
+    "filter": FILTER_OPTIONS,
     **{name: exporter_class(name).OPTIONS for name in EXPORTERS},
 }
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from otel_audit.delivery.selection import RecordFilter
 from otel_audit.destinations import DESTINATION_OPTIONS
 from otel_audit.errors import ConfigurationError
 from otel_audit.provider import ProviderSettings
@@ -66,12 +67,14 @@ def test_the_options_that_every_destination_has() -> None:
     spec = {
         "type": "otlp", "required": "no", "start": "now", "delay": "50ms", "batch_records": "100",
         "batch_bytes": "1MiB", "timeout": 3, "records_per_s": "50", "requests_per_s": 0.5,
+        "filter": {"events": ["a.*"]}, "allow_filtered": "yes",
     }  # fmt: skip
     assert set(spec) == {option.name for option in DESTINATION_OPTIONS}
     made = make_destination("d", spec, {})
     assert (made.required, made.from_now, made.delay_s) == (False, True, 0.05)
     assert (made.records_max, made.bytes_max, made.timeout_s) == (100, 1024 * 1024, 3.0)
     assert (made.records_per_s, made.requests_per_s) == (50.0, 0.5)
+    assert made.filter == RecordFilter(events=("a.*",))
 
 
 def test_destinations_in_the_environment() -> None:

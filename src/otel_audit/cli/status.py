@@ -125,7 +125,7 @@ def _streams(found: JournalStatus) -> Any:
 
 def _destinations(found: JournalStatus) -> Any:
     made = table(
-        "Stream", "Destination", "Required", "#Acked", "#Pending", "#Oldest", "#Letters", "#Damaged",
+        "Stream", "Destination", "Required", "#Acked", "#Pending", "#Oldest", "#Letters", "#Filtered", "#Damaged",
         title="What each destination has",
     )  # fmt: skip
     for stream in found.streams:
@@ -139,6 +139,7 @@ def _destinations(found: JournalStatus) -> Any:
                     destination.pending,
                     age(destination.oldest_pending_age_s),
                     destination.dead_lettered,
+                    destination.filtered,
                     destination.damaged,
                 )
             )

@@ -1,4 +1,4 @@
-"""What a destination is: a name, an exporter, and how it is served."""
+"""What a destination is: a name, an exporter, how it is served, and how it is doing."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
+
 from ..protocols import AuditRecordExporter
 from .backoff import BLOCKED, RETRY, Backoff
+from .selection import RecordFilter
 
 BYTES_MAX: Final = 4 * 1024 * 1024
 RECORDS_MAX: Final = 16_384
@@ -27,6 +30,7 @@ class Destination:
         timeout_s: how long one export may take.
         records_per_s, requests_per_s: how fast one process may send; ``None``: as fast as it takes them.
         retry, blocked: back-off after failures that pass by themselves, and after those that do not.
+        filter: says which records it is to have; ``None``: all.
     """
 
     name: str
@@ -41,3 +45,21 @@ class Destination:
     requests_per_s: float | None = None
     retry: Backoff = RETRY
     blocked: Backoff = BLOCKED
+    filter: RecordFilter | None = None
+
+
+class DestinationState(msgspec.Struct, frozen=True, kw_only=True):
+    """How a destination is doing, as ``status`` shows it.
+
+    Attributes:
+        state: ``"idle"``, ``"delivering"``, ``"retrying"``, ``"blocked"``.
+        error, repair: the last failure, and what a person has to do about it.
+        failures: failures in a row.
+        last_success_ns: when it last took something, nanoseconds since 1970; 0: not since this process began.
+    """
+
+    state: str = "idle"
+    error: str = ""
+    repair: str = ""
+    failures: int = 0
+    last_success_ns: int = 0

@@ -236,6 +236,7 @@ class Fleet:
                 delivered=self._past.delivered + gone.delivered,
                 dead_lettered=self._past.dead_lettered + gone.dead_lettered,
                 damaged=self._past.damaged + gone.damaged,
+                filtered=self._past.filtered + gone.filtered,
             )
         self._waiting = {key: stream for key, stream in self._waiting.items() if key in present}
         self._said &= set(present)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
 from ..batch import RecordBatch, StoredRecord
 from ..errors import AuditError, BlockedExportError, ExportError
+from ..journal.courtesy import let_others_run
 from ..journal.cursor import Cursor
 from ..journal.locks import FileLock
 from ..journal.reader import DamageReport, StreamReader
@@ -19,6 +21,8 @@ from .deadletters import bury, keep_response_ids
 from .destination import Destination
 from .patience import Patience
 from .splitting import RefusedBatchError, Splitting
+
+_YIELD_EVERY: Final = 16
 
 _log = logging.getLogger("otel_audit.delivery")
 
@@ -57,6 +61,7 @@ class Shipment:
         full: the last batch was as large as it may be, so there is probably more.
         refused_to: the last record of a batch of which everything was refused; 0 where that is not so.
         refused_when: whatever the shipper counts its successes by, at that time.
+        passed: how many records of the last batch the destination's filter passed over.
     """
 
     def __init__(self, stream: StreamDirectory, destination: Destination, lock: FileLock) -> None:
@@ -67,6 +72,7 @@ class Shipment:
         self.full = False
         self.refused_to = 0
         self.refused_when = 0
+        self.passed = 0
         self._destination = destination
         self._lock = lock
         self._resource = dict(stream.metadata.resource)
@@ -83,6 +89,7 @@ class Shipment:
         )
         self._unsettled: list[StoredRecord] = []
         self._accepted: set[int] = set()
+        self._passed: set[int] = set()
         self._evidence = False
         self._counted = 0
         self._reported = 0
@@ -92,10 +99,18 @@ class Shipment:
         """What was found damaged on the way."""
         return self._reader.damage
 
+    @property
+    def oldest_ns(self) -> int:
+        """When the first record that is read and not settled was emitted, nanoseconds since 1970; 0: there is none."""
+        unsettled = self._unsettled
+        return unsettled[0].observed_ns if unsettled else 0
+
     def ship(
         self, exporter: AuditRecordExporter, *, final: bool, end: tuple[int, int] | None, evidence: bool = False
     ) -> int:
-        """Move one batch; how many records the destination took or refused for good.  0: there is nothing to do now.
+        """Move one batch; how many records are settled by that.  0: there is nothing to do now.
+
+        Settled is what the destination took or refused for good, and what its filter passed over.
 
         Args:
             exporter: the destination's exporter.
@@ -107,28 +122,35 @@ class Shipment:
             RetryableExportError, BlockedExportError: the destination did not take all of it; what it took is settled.
             OSError: the journal cannot be read or written.
         """
+        self.passed = 0
         records = self._next_records(final=final, end=end)
         if not records:
             if final:
                 self._finish()
             return 0
+        wanted = [record for record in records if record.sequence not in self._passed] if self._passed else records
+        if not wanted:
+            self._settle(records, None)
+            return self.passed
         splitting = Splitting(lambda part: self._send(exporter, part), evidence=evidence or self._evidence)
         self._evidence = False
         splitting.accepted |= self._accepted
         before = len(splitting.accepted)
-        newest_first = 0 < self.refused_to < records[-1].sequence
-        batch = RecordBatch(self.stream.stream_id, self._resource, records)
+        newest_first = 0 < self.refused_to < wanted[-1].sequence
+        batch = RecordBatch(self.stream.stream_id, self._resource, wanted)
         try:
             splitting.run(batch, newest_first=newest_first)
         except RefusedBatchError:
-            self.refused_to = records[-1].sequence
+            self.refused_to = wanted[-1].sequence
             raise
         finally:
             if splitting.has_evidence:
                 self.refused_to = 0
-                self._settle(batch, splitting)
+                self._settle(records, splitting)
+            elif records[0].sequence in self._passed:
+                self._settle(records, None)
         self._evidence = bool(self._unsettled)
-        return len(splitting.accepted) - before + len(splitting.refused)
+        return len(splitting.accepted) - before + len(splitting.refused) + self.passed
 
     def _send(self, exporter: AuditRecordExporter, part: RecordBatch) -> ExportResult | None:
         """One export.  What an exporter should not do is no success."""
@@ -154,36 +176,57 @@ class Shipment:
             new = self._reader.read(records_max=room, bytes_max=bytes_room, final=final, end=end)
             room -= len(new)
             bytes_room -= sum([len(record.canonical) for record in new])
+            self._pass_over(new)
             have = self._unsettled = have + new
             self._report_damage()
         self.full = room <= 0 or bytes_room <= 0
         return have
 
-    def _settle(self, batch: RecordBatch, splitting: Splitting) -> None:
-        """Bury what is refused, move the cursor over all that is settled from the start, remember the rest."""
-        layout = self.stream.layout
-        accepted = splitting.accepted
-        refused = {record.sequence: error for record, error in splitting.refused}
-        delivered = dead = 0
-        for record in batch.records:
+    def _pass_over(self, records: list[StoredRecord]) -> None:
+        """Note what is not for the destination."""
+        if self._destination.filter is None:
+            return
+        wants = self._destination.filter.wants
+        for number, record in enumerate(records):
+            if number % _YIELD_EVERY == 0:
+                let_others_run()
+            if not wants(record):
+                self._passed.add(record.sequence)
+
+    def _settle(self, records: list[StoredRecord], splitting: Splitting | None) -> None:
+        """Bury what is refused, move the cursor over all that is settled from the start, remember the rest.
+
+        Args:
+            records: all that is not settled as yet.
+            splitting: what became of those that were sent; ``None``: none was, or nobody knows.
+        """
+        accepted = splitting.accepted if splitting is not None else self._accepted
+        refused = {record.sequence: error for record, error in splitting.refused} if splitting is not None else {}
+        delivered = dead = passed = 0
+        for record in records:
             if record.sequence in accepted:
                 delivered += 1
             elif record.sequence in refused:
                 dead += 1
+            elif record.sequence in self._passed:
+                passed += 1
             else:
                 break
-        settled = delivered + dead
+        settled = delivered + dead + passed
         # A refused record behind one that is undecided is sent once more with that one.
-        buried = [
-            (record, refused[record.sequence]) for record in batch.records[:settled] if record.sequence in refused
-        ]
-        bury(layout, self._destination.name, batch, buried)
-        keep_response_ids(layout, self._destination.name, batch.stream_id, splitting.response_ids)
-        self._say_refused(buried)
-        self._unsettled = list(batch.records[settled:])
-        self._accepted = {record.sequence for record in self._unsettled} & accepted
+        buried = [(record, refused[record.sequence]) for record in records[:settled] if record.sequence in refused]
+        if splitting is not None:
+            layout, name = self.stream.layout, self._destination.name
+            bury(layout, name, RecordBatch(self.stream.stream_id, self._resource, records), buried)
+            keep_response_ids(layout, name, self.stream.stream_id, splitting.response_ids)
+            self._say_refused(buried)
+        self.passed = passed
+        self._unsettled = records[settled:]
+        left = {record.sequence for record in self._unsettled}
+        self._accepted = left & accepted
+        self._passed &= left
         if settled:
-            self._move(batch.records[settled - 1].sequence, delivered, dead)
+            self._move(records[settled - 1].sequence, delivered, dead, passed)
 
     def _say_refused(self, buried: Sequence[tuple[StoredRecord, ExportError]]) -> None:
         for record, error in buried[:8]:
@@ -198,7 +241,7 @@ class Shipment:
         if len(buried) > 8:
             _log.error("destination %s refused %d records more", self._destination.name, len(buried) - 8)
 
-    def _move(self, acknowledged: int, delivered: int, dead: int) -> None:
+    def _move(self, acknowledged: int, delivered: int, dead: int, passed: int = 0) -> None:
         end = acknowledged + 1  # where the stream ends, what is lost behind its last record is known with it
         reached = [
             r for r in self.damage if r.sequence <= acknowledged or (r.kind == "lost-tail" and r.sequence == end)
@@ -209,6 +252,7 @@ class Shipment:
             delivered=self.cursor.delivered + delivered,
             dead_lettered=self.cursor.dead_lettered + dead,
             damaged=self.cursor.damaged + missing - self._counted,
+            filtered=self.cursor.filtered + passed,
         )
         self._file.store(cursor)
         self._counted = missing

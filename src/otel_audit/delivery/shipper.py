@@ -18,7 +18,7 @@ from ..journal.streams import DEAD, StreamDirectory
 from ..journal.threads import OwnThread, Wake
 from ..protocols import AuditRecordExporter
 from .deadletters import read_dead_letters
-from .destination import Destination
+from .destination import Destination, DestinationState
 from .fleet import SCAN_INTERVAL_S, Fleet
 from .pace import paced
 from .patience import Patience
@@ -37,23 +37,6 @@ _STUCK_MAX: Final = 2
 _log = logging.getLogger("otel_audit.delivery")
 
 
-class DestinationState(msgspec.Struct, frozen=True, kw_only=True):
-    """How a destination is doing, as ``status`` shows it.
-
-    Attributes:
-        state: ``"idle"``, ``"delivering"``, ``"retrying"``, ``"blocked"``.
-        error, repair: the last failure, and what a person has to do about it.
-        failures: failures in a row.
-        last_success_ns: when it last took something, nanoseconds since 1970; 0: not since this process began.
-    """
-
-    state: str = "idle"
-    error: str = ""
-    repair: str = ""
-    failures: int = 0
-    last_success_ns: int = 0
-
-
 class Shipper:
     """Ships streams to one destination until it is stopped.
 
@@ -65,7 +48,8 @@ class Shipper:
 
     Attributes:
         state: how the destination is doing.
-        delivered, dead_lettered: records that this shipper brought there, or to the dead letters.
+        delivered, dead_lettered, filtered: records that this shipper brought there, or to the dead letters, or that the
+            destination's filter passed over.
     """
 
     def __init__(
@@ -82,6 +66,7 @@ class Shipper:
         self.state = DestinationState()
         self.delivered = 0
         self.dead_lettered = 0
+        self.filtered = 0
         self._exporter: AuditRecordExporter | None = None
         self._fleet = Fleet(self._journal, self.destination, adopt=self._adopt, for_living=self._for_living)
         self._patience = Patience()
@@ -110,6 +95,11 @@ class Shipper:
     def waiting(self) -> bool:
         """Whether it is too early to try the destination."""
         return self._patience.waiting
+
+    @property
+    def settled(self) -> int:
+        """Records that this shipper need not look at again, whatever became of them."""
+        return self.delivered + self.dead_lettered + self.filtered
 
     def start(self) -> None:
         """Start the thread, if it does not run and was not stopped."""
@@ -148,6 +138,10 @@ class Shipper:
     def totals(self) -> dict[str, Cursor]:
         """Every stream that was shipped here, and how far the destination is in it; under "", those removed since."""
         return self._fleet.totals()
+
+    def shipments(self) -> list[Shipment]:
+        """The streams that are open here, for looking at."""
+        return self._fleet.shipments()
 
     def streams(self) -> tuple[list[StreamDirectory], list[StreamDirectory]]:
         """Streams that this process has to deliver, and those of them that cannot be read."""
@@ -298,7 +292,7 @@ class Shipper:
             raise
         finally:
             self._note_progress(before, shipment.cursor)
-        if count:
+        if count > shipment.passed:  # what the filter passed over says nothing of the destination
             self._succeeded()
             shipment.patience.succeeded()
         if shipment.finished:
@@ -323,6 +317,7 @@ class Shipper:
     def _note_progress(self, before: Cursor, after: Cursor) -> None:
         self.delivered += after.delivered - before.delivered
         self.dead_lettered += after.dead_lettered - before.dead_lettered
+        self.filtered += after.filtered - before.filtered
         for listener in list(self._listeners.values()):
             listener()
 
@@ -425,9 +420,9 @@ def drain(
     enter_own_thread()
     try:
         while time.monotonic() < deadline:
-            moved = shipper.delivered + shipper.dead_lettered
+            moved = shipper.settled
             more = shipper.step()
-            progress = shipper.delivered + shipper.dead_lettered > moved
+            progress = shipper.settled > moved
             if progress:
                 on_progress()
             elif not more and shipper.state.failures == 0 and not shipper.waiting:

@@ -17,12 +17,14 @@ class Cursor(msgspec.Struct, frozen=True):
         delivered: how many of them the destination took.
         dead_lettered: how many of them went to the dead letters.
         damaged: how many of them were found damaged in the journal and could go nowhere.
+        filtered: how many of them the destination's filter passed over: they are not for it.
     """
 
     acknowledged: int = 0
     delivered: int = 0
     dead_lettered: int = 0
     damaged: int = 0
+    filtered: int = 0
 
 
 class CursorFile:
