@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from . import semconv as sc
+from .delivery.replay import count_open
 from .errors import AuditError
 from .journal.layout import Layout
 from .journal.reader import DamageReport, StreamReader
@@ -130,7 +131,11 @@ class StreamStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class JournalStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole journal."""
+    """A whole journal.
+
+    Attributes:
+        dead_letters: by destination, those that nobody has: without those that a replay delivered.
+    """
 
     path: str
     bytes: int
@@ -148,10 +153,8 @@ def journal_status(layout: Layout) -> JournalStatus:
     retired = retirements(layout)
     streams = [_stream_status(stream, retired) for stream in list_streams(layout)]
     streams = [status for status in streams if (layout.streams / status.stream_id).exists()]  # not removed meanwhile
-    letters = {}
-    for path in sorted((layout.root / "dead-letters").glob("*.jsonl")):
-        with path.open("rb") as file:
-            letters[path.stem] = sum(1 for _ in file)
+    names = sorted(path.stem for path in (layout.root / "dead-letters").glob("*.jsonl"))
+    letters = {name: count_open(layout, name) for name in names}
     return JournalStatus(
         path=str(layout.root),
         bytes=usage_bytes(layout.root),

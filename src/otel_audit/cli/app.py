@@ -14,6 +14,7 @@ from ..errors import AuditError, ConfigurationError
 from .collector import collector
 from .demo.command import demo
 from .destination import destinations
+from .dlq import dead_letters
 from .output import ATTENTION, FINE, WRONG, say
 from .ship import ship
 from .status import status
@@ -56,6 +57,7 @@ app.command()(tail)
 app.command()(ship)
 app.add_typer(destinations)
 app.add_typer(collector)
+app.add_typer(dead_letters)
 app.command()(demo)
 
 

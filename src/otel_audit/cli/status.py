@@ -44,7 +44,7 @@ def what_needs_attention(found: JournalStatus) -> Iterator[str]:
     """One line for each thing that a person has to look at."""
     for name, count in found.dead_letters.items():
         if count:
-            yield f"destination {name}: {count} dead letters in {found.path}/dead-letters/{name}.jsonl"
+            yield f"destination {name}: {count} dead letters: otel-audit dlq list {name}"
     for stream in found.streams:
         if stream.problem:
             yield stream.problem

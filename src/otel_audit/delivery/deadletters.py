@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import msgspec
 
@@ -20,6 +21,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
         reason: what the destination said.
         status: its status (HTTP status, gRPC code).
         record: the canonical form, exactly as it was hashed.
+        resource: resource attributes of the process that wrote it; ``None`` in letters of earlier versions.
     """
 
     refused_ns: int
@@ -30,6 +32,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     sequence: int
     sha256: str
     record: msgspec.Raw
+    resource: dict[str, Any] | None = None
 
 
 def bury(
@@ -51,6 +54,7 @@ def bury(
                 sequence=record.sequence,
                 sha256=record.sha256,
                 record=msgspec.Raw(record.canonical),
+                resource=dict(batch.resource),
             )
         )
         + b"\n"

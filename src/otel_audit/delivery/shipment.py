@@ -41,6 +41,26 @@ class FailedExporterError(BlockedExportError):
         return found
 
 
+def send(exporter: AuditRecordExporter, part: RecordBatch, timeout_s: float) -> ExportResult | None:
+    """One export.  What an exporter should not do is no success.
+
+    Raises:
+        ExportError: the destination did not take all of it.
+    """
+    try:
+        result = exporter.export(part, timeout_s)
+    except ExportError:
+        raise
+    except Exception as error:
+        raise FailedExporterError.by(error) from error
+    if result is None or isinstance(result, ExportResult):
+        return result
+    raise BlockedExportError(
+        f"the exporter returned {type(result).__name__} rather than None or an ExportResult: it may have failed",
+        repair="an exporter returns only when the destination has acknowledged the whole batch, and raises else",
+    )
+
+
 class Shipment:
     """Ships one stream to one destination.
 
@@ -132,7 +152,8 @@ class Shipment:
         if not wanted:
             self._settle(records, None)
             return self.passed
-        splitting = Splitting(lambda part: self._send(exporter, part), evidence=evidence or self._evidence)
+        timeout_s = self._destination.timeout_s
+        splitting = Splitting(lambda part: send(exporter, part, timeout_s), evidence=evidence or self._evidence)
         self._evidence = False
         splitting.accepted |= self._accepted
         before = len(splitting.accepted)
@@ -151,21 +172,6 @@ class Shipment:
                 self._settle(records, None)
         self._evidence = bool(self._unsettled)
         return len(splitting.accepted) - before + len(splitting.refused) + self.passed
-
-    def _send(self, exporter: AuditRecordExporter, part: RecordBatch) -> ExportResult | None:
-        """One export.  What an exporter should not do is no success."""
-        try:
-            result = exporter.export(part, self._destination.timeout_s)
-        except ExportError:
-            raise
-        except Exception as error:
-            raise FailedExporterError.by(error) from error
-        if result is None or isinstance(result, ExportResult):
-            return result
-        raise BlockedExportError(
-            f"the exporter returned {type(result).__name__} rather than None or an ExportResult: it may have failed",
-            repair="an exporter returns only when the destination has acknowledged the whole batch, and raises else",
-        )
 
     def _next_records(self, *, final: bool, end: tuple[int, int] | None) -> list[StoredRecord]:
         """What is not settled yet, filled up with new records to a whole batch."""

@@ -11,9 +11,11 @@
                             recovery.json            what a reader found damaged; never a change of the data
       ledger.jsonl                                   one line for each segment that was removed
       dead-letters/<destination>.jsonl               what cannot be delivered, with the reason
+      dead-letters/<destination>.replays             what became of those that were sent again
       acknowledgements/<destination>.jsonl           ids that the destination gave to records
       locks/<destination>                            for destinations that must have one writer
       retired/<destination>                          streams that do not wait for it any more
+      locks/<destination>.replay                     held by whoever sends its dead letters again
 """
 
 from __future__ import annotations
@@ -67,6 +69,14 @@ class Layout:
     def dead_letters(self, destination: str) -> Path:
         """Dead letters of a destination."""
         return self.root / "dead-letters" / f"{destination}.jsonl"
+
+    def replays(self, destination: str) -> Path:
+        """What became of the dead letters of a destination that were sent again."""
+        return self.root / "dead-letters" / f"{destination}.replays"
+
+    def replay_lock(self, destination: str) -> Path:
+        """Lock of whoever sends the dead letters of a destination again."""
+        return self.root / "locks" / f"{destination}.replay"
 
     def acknowledgements(self, destination: str) -> Path:
         """Ids that a destination gave to records."""
