@@ -41,6 +41,7 @@ PUBLIC = [
     "BlockedExportError",
     "ConfigurationError",
     "DamageError",
+    "DeliveryFilteredError",
     "DeliveryRefusedError",
     "DeliveryTimeoutError",
     "EmitError",
