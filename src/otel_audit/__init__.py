@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from .batch import RecordBatch, StoredRecord
     from .capture.stdlib import AUDIT, AuditContextFilter, AuditHandler
     from .capture.structlog import StructlogAuditProcessor
+    from .checkup import Health
     from .context import audit_context
-    from .default import aflush, ashutdown, configure, flush, get_audit_logger, shutdown, status
+    from .default import aflush, ashutdown, check_health, configure, flush, get_audit_logger, shutdown, status
     from .errors import (
         AuditError,
         BlockedExportError,
@@ -67,6 +68,7 @@ __all__ = [
     "ExportError",
     "ExportResult",
     "FlushResult",
+    "Health",
     "InvalidRecordError",
     "JournalClosedError",
     "JournalError",
@@ -86,6 +88,7 @@ __all__ = [
     "aflush",
     "ashutdown",
     "audit_context",
+    "check_health",
     "configure",
     "flush",
     "get_audit_logger",
@@ -97,8 +100,9 @@ _HOMES = {
     "batch": ("RecordBatch", "StoredRecord"),
     "capture.stdlib": ("AUDIT", "AuditContextFilter", "AuditHandler"),
     "capture.structlog": ("StructlogAuditProcessor",),
+    "checkup": ("Health",),
     "context": ("audit_context",),
-    "default": ("aflush", "ashutdown", "configure", "flush", "get_audit_logger", "shutdown", "status"),
+    "default": ("aflush", "ashutdown", "check_health", "configure", "flush", "get_audit_logger", "shutdown", "status"),
     "errors": (
         "AuditError", "BlockedExportError", "ConfigurationError", "DamageError", "DeliveryFilteredError",
         "DeliveryRefusedError", "DeliveryTimeoutError", "EmitError", "ExportError", "InvalidRecordError",

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from .checkup import Health, ThresholdOptions, Thresholds, not_configured
 from .errors import ConfigurationError, JournalError, NotConfiguredError
 from .forks import in_child
 from .health import FlushResult, ProviderStatus
@@ -160,6 +161,24 @@ def status() -> ProviderStatus:
         NotConfiguredError: ``configure()`` was not called.
     """
     return get_provider().status()
+
+
+def check_health(**thresholds: Unpack[ThresholdOptions]) -> Health:
+    """Whether auditing is well, for a readiness route or an alarm.  Never waits for the network, and never raises.
+
+    What it looks at is at most a second old, so it may be asked as often as one likes.
+
+    Args:
+        **thresholds: ``degraded_age_s`` (300), ``failing_age_s`` (86,400): age of the oldest record that a required
+            destination has not, in seconds; ``degraded_fullness`` (0.8), ``failing_fullness`` (0.95): how full the
+            journal is; ``degraded_dead_letters`` (1).
+
+    Returns:
+        ``status`` (``"ok"``, ``"degraded"``, ``"failing"``), ``reasons``, ``http_status``, and what was measured.
+        Without ``configure()`` it is failing.
+    """
+    provider = _provider
+    return provider.check_health(Thresholds(**thresholds)) if provider is not None else not_configured()
 
 
 async def aflush(timeout_s: float = 30.0) -> FlushResult:

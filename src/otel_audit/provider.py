@@ -12,25 +12,27 @@ import weakref
 from collections.abc import Callable, Sequence
 from types import TracebackType
 
+from . import metrics
 from . import semconv as sc
 from .canonical import SEQUENCE_BYTES_MAX
+from .checkup import Health, Thresholds
+from .checkup import check as check_up
 from .delivery.shipper import Shipper
 from .durability import Durabilities, Durability
 from .errors import AuditError, EmitError, InvalidRecordError, JournalClosedError, JournalError, JournalFullError
 from .flushing import Reckoning
 from .forks import PROCESS, in_child, notice_fork
 from .health import FlushResult, ProviderStatus, write_process_state
-from .journal.journal import Journal
 from .journal.layout import Layout
 from .journal.stream import Entry
 from .logger import AuditLogger, mark, with_added
+from .observation import Observatory
 from .offloop import OffLoop
 from .preparation import prepare
-from .provider_settings import ProviderSettings
+from .provider_settings import ProviderSettings, make_journal
 from .receipt import AuditReceipt
 from .receipts import annotate, receipt_of
 from .record import AuditRecord, check
-from .resource import ProcessResource
 from .retries import ChosenIds, Claim
 from .telemetry import Counters
 
@@ -67,31 +69,22 @@ class AuditProvider:
         self.now_ns: Callable[[], int] = settings.clock.time_ns if settings.clock is not None else time.time_ns
         """Nanoseconds since 1970, by the clock that was configured."""
         self._chosen = ChosenIds()
-        self._shut_down = False
+        self.is_shut_down = False
         self._off_loop = OffLoop(self._note_abandoned)
         self._pid = os.getpid()
-        self.journal = Journal(
-            layout or Layout(settings.journal, settings.mode, settings.group),
-            resource=ProcessResource(settings.service_name, settings.resource_attributes),
-            required=[destination.name for destination in settings.destinations if destination.required],
-            optional=[destination.name for destination in settings.destinations if not destination.required],
-            segment_bytes_max=settings.segment_bytes,
-            bytes_max=settings.max_bytes,
-            full_timeout_s=settings.full_timeout_s,
-            allow_volatile=settings.allow_volatile,
-            allow_network=settings.allow_network,
-            retention_s=settings.retention_s,
-        )
+        self.journal = make_journal(settings, layout)
         self.append: Callable[[Entry], object] = self.journal.append
         """Journals an entry that a capture wrote down itself, as ``preparation.prepare`` would have; only where
         ``takes_parts``.  What it raises is for :meth:`not_taken`."""
-        self.shippers = [Shipper(self.journal, d, adopt=settings.adopt) for d in settings.destinations]
+        self.shippers = [Shipper(self.journal, metrics.timed(d), adopt=settings.adopt) for d in settings.destinations]
         self.durabilities = Durabilities(self.journal, [s for s in self.shippers if s.destination.required])
         self.durabilities.check(settings.durability)
-        self._reckoning = Reckoning(self.journal, self.shippers)
+        self.reckoning = Reckoning(self.journal, self.shippers)
+        self._observatory = Observatory(self)
         self.journal.on_written = self._wake_shippers
         self.journal.on_housekeeping = self._write_state
         _providers.add(self)
+        metrics.watch(self._observatory)
         if settings.adopt:
             self._wake_shippers()
 
@@ -179,8 +172,7 @@ class AuditProvider:
                     chosen_id=chosen_id,
                     wait_s=wait_s,
                 )
-            if isinstance(error, InvalidRecordError):
-                self.counters.add("records.invalid")
+            self._count_dropped(error, entry)
             if receipt is not None and not isinstance(error, EmitError):
                 mark(error, journaled=True, receipt=receipt)
             raise
@@ -216,7 +208,15 @@ class AuditProvider:
                 self.successor.not_taken(second, entry, record_id, observed_ns)
             return
         annotate(error, record_id, entry, self.journal, observed_ns)
+        self._count_dropped(error, entry)
         raise error
+
+    def _count_dropped(self, error: BaseException, entry: Entry | None) -> None:
+        """Count a record that the caller is told is not in the journal."""
+        if isinstance(error, InvalidRecordError):
+            self.counters.add("records.invalid")
+        elif entry is None or entry.journaled is False:
+            self.counters.add("records.not_journaled")
 
     def reach(
         self, receipt: AuditReceipt, level: str, timeout_s: float | None = None, record: AuditRecord | None = None
@@ -259,7 +259,7 @@ class AuditProvider:
             return self.emit_record(record, durability="process", strict=strict, chosen_id=chosen_id, wait_s=wait_s)
 
         receipt = None
-        if self._shut_down or (self._is_quick() and not chosen_id):
+        if self.is_shut_down or (self._is_quick() and not chosen_id):
             with contextlib.suppress(JournalFullError):
                 receipt = emit()
         if receipt is None:
@@ -307,7 +307,7 @@ class AuditProvider:
             What was delivered, pending, dead-lettered and damaged; true only where nothing is pending or damaged.
         """
         _here()
-        return self._reckoning.flush(timeout_s)
+        return self.reckoning.flush(timeout_s)
 
     async def aflush(self, timeout_s: float = 30.0) -> FlushResult:
         """:meth:`flush` for coroutines."""
@@ -321,17 +321,23 @@ class AuditProvider:
             journal=str(self.journal.layout.root),
             stream_id=writer.stream_id if writer is not None else None,
             records=writer.sequence if writer is not None else 0,
-            shut_down=self._shut_down,
-            destinations=self._reckoning.destinations(),
+            shut_down=self.is_shut_down,
+            destinations=self.reckoning.destinations(),
             counters=self.counters.read(),
             unreachable_handlers=[str(handler) for handler in self.unreachable_handlers()],
         )
+
+    def check_health(self, limits: Thresholds | None = None) -> Health:
+        """Whether auditing is well; see :func:`otel_audit.check_health`."""
+        _here()
+        return check_up(self._observatory, limits or Thresholds())
 
     def count(self, name: str, n: int = 1) -> None:
         """Bump a counter that ``status`` shows."""
         self.counters.add(name, n)
 
     def _write_state(self) -> None:
+        metrics.look_around()
         writer = self.journal.writer
         if writer is not None and not writer.closed:
             write_process_state(self.journal.layout, writer.directory, self.status())
@@ -350,17 +356,18 @@ class AuditProvider:
         """
         _here()
         deadline = time.monotonic() + timeout_s
-        if self._shut_down:
-            return FlushResult(tuple(self._reckoning.destinations()))
-        self._shut_down = True
+        if self.is_shut_down:
+            return FlushResult(tuple(self.reckoning.destinations()))
+        self.is_shut_down = True
         try:
             self.journal.close()
         finally:
             self.flush(max(deadline - time.monotonic(), 0.0))
             for shipper in self.shippers:
                 shipper.stop(max(deadline - time.monotonic(), 0.1))
-            result = FlushResult(tuple(self._reckoning.destinations()))
+            result = FlushResult(tuple(self.reckoning.destinations()))
             self.journal.housekeep()
+            metrics.settle(self._observatory)
             self._off_loop.close()
         return result
 
@@ -371,7 +378,7 @@ class AuditProvider:
     def flush_at_exit(self) -> None:
         """Deliver for a bounded time.  The journal stays open: what is logged later at exit is journaled too."""
         _here()
-        if self._shut_down or self.journal.writer is None:
+        if self.is_shut_down or self.journal.writer is None:
             return
         try:
             self.journal.sync()
@@ -393,6 +400,7 @@ class AuditProvider:
         self._off_loop.abandon()
         self._chosen.claims.clear()
         self.counters.clear()
+        self._observatory.forget()
         self.journal.abandon()
         for shipper in self.shippers:
             shipper.abandon()
@@ -419,6 +427,7 @@ _providers: weakref.WeakSet[AuditProvider] = weakref.WeakSet()
 
 
 def _after_fork_in_child() -> None:
+    metrics.after_fork_in_child()
     for provider in list(_providers):
         provider.after_fork_in_child()
 

@@ -10,7 +10,10 @@ from typing import Any
 from . import semconv as sc
 from .delivery.destination import Destination
 from .durability import Durability
+from .journal.journal import Journal
+from .journal.layout import Layout
 from .protocols import AuditRecordProcessor, Clock
+from .resource import ProcessResource
 from .rules import SIZE_BYTES_MAX
 
 
@@ -43,3 +46,27 @@ class ProviderSettings:
     group: int | None = None
     processors: Sequence[AuditRecordProcessor] = ()
     clock: Clock | None = None
+
+
+def make_journal(settings: ProviderSettings, layout: Layout | None = None) -> Journal:
+    """The journal of this process.
+
+    Args:
+        settings: of the provider.
+        layout: the journal's directory; for tests with a faulty file layer.
+
+    Raises:
+        UnsafeJournalError: the directory cannot be used.
+    """
+    return Journal(
+        layout or Layout(settings.journal, settings.mode, settings.group),
+        resource=ProcessResource(settings.service_name, settings.resource_attributes),
+        required=[destination.name for destination in settings.destinations if destination.required],
+        optional=[destination.name for destination in settings.destinations if not destination.required],
+        segment_bytes_max=settings.segment_bytes,
+        bytes_max=settings.max_bytes,
+        full_timeout_s=settings.full_timeout_s,
+        allow_volatile=settings.allow_volatile,
+        allow_network=settings.allow_network,
+        retention_s=settings.retention_s,
+    )

@@ -25,6 +25,7 @@ PUBLIC = [
     "AuditLogger",
     "AuditProvider",
     "FlushResult",
+    "Health",
     # capture
     "AuditContextFilter",
     "AuditHandler",
@@ -60,6 +61,7 @@ PUBLIC = [
     "aflush",
     "ashutdown",
     "audit_context",
+    "check_health",
     "configure",
     "flush",
     "get_audit_logger",

@@ -57,6 +57,9 @@ class Journal:
 
     Raises:
         UnsafeJournalError: the directory cannot be used.
+
+    Attributes:
+        syncs, sync_s: how often it was synced in this process, and how long that took in all, in seconds.
     """
 
     def __init__(
@@ -88,7 +91,7 @@ class Journal:
         self._required = required
         self._optional = optional
         self._segment_bytes_max = segment_bytes_max
-        self._bytes_max = bytes_max
+        self.bytes_max = bytes_max
         self._full_timeout_s = full_timeout_s
         self._retention_s = retention_s
         self.on_written: Callable[[], None] = lambda: None
@@ -108,6 +111,9 @@ class Journal:
         self._housekeeping_s = HOUSEKEEPING_S
         self._untrimmed: set[str] = set()
         self._allowance = 0
+        self._emitted_before = 0
+        self.syncs = 0
+        self.sync_s = 0.0
         self._closed = False
         self._thread = OwnThread(self._run)
         self._wake = Wake()
@@ -126,6 +132,15 @@ class Journal:
         """Whether this process has its stream already."""
         writer = self._writer
         return writer is not None and not writer.closed and writer.pid == os.getpid()
+
+    @property
+    def emitted(self) -> int:
+        """How many records this process wrote, without the journal's own."""
+        writer = self._writer
+        if writer is None:
+            return self._emitted_before
+        own = 2 if writer.closed and not writer.lost else 1
+        return self._emitted_before + max(writer.sequence - own, 0)
 
     def require_disk(self) -> None:
         """Raise UnsafeJournalError where ``disk`` means nothing: a volatile file system, unless that is allowed."""
@@ -190,10 +205,10 @@ class Journal:
 
     def _check_room(self, writer: StreamWriter) -> None:
         """Measure the journal; the next measurement is due when a quarter of the rest is used."""
-        room = self._bytes_max - usage_bytes(self.layout.root)
+        room = self.bytes_max - usage_bytes(self.layout.root)
         if room <= 0:
             raise JournalFullError(
-                f"journal: {self.layout.root} has reached max_bytes ({self._bytes_max}); nothing was written. "
+                f"journal: {self.layout.root} has reached max_bytes ({self.bytes_max}); nothing was written. "
                 "Delivered records make room: see `otel-audit status` for the destination that does not take them",
                 journaled=False,
             )
@@ -238,9 +253,11 @@ class Journal:
             raise JournalClosedError("the provider is shut down: nothing can be emitted through it", journaled=False)
         writer = self._create()
         try:
-            commit = GroupCommit(writer.sync)
+            commit = GroupCommit(lambda: self._timed(writer.sync))
             if old is not None:
-                writer.take_over(old.unsaved())
+                unsaved = old.unsaved()
+                self._emitted_before += old.sequence - len(unsaved) - 1
+                writer.take_over(unsaved)
                 writer.notes.extendleft(reversed(old.notes))
                 old.abandon()
             self._allowance = 0
@@ -278,6 +295,14 @@ class Journal:
                 f"journal: cannot begin a stream in {self.layout.root}: {error.strerror}; nothing was written",
                 journaled=False,
             ) from error
+
+    def _timed(self, sync: Callable[[], int]) -> int:
+        begun = time.perf_counter()
+        try:
+            return sync()
+        finally:
+            self.sync_s += time.perf_counter() - begun
+            self.syncs += 1
 
     def commit(self, sequence: int, stream_id: str | None = None) -> None:
         """Return when this process's record with this number is on the disk.

@@ -1,0 +1,187 @@
+"""Whether auditing is well: the rule, and what a web application's route gets."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+import otel_audit
+from otel_audit import default
+from otel_audit.checkup import DEGRADED, FAILING, OK, Health, Thresholds, fullness, judge
+from otel_audit.errors import BlockedExportError, RetryableExportError
+from otel_audit.health import DestinationStatus
+from otel_audit.observation import Observation
+from support.delivery import Sink, until
+from support.provider import login, make_provider
+
+NOW_NS = 1_800_000_000_000_000_000
+MINUTE = 60 * 1_000_000_000
+
+FINE = Observation(
+    taken_ns=NOW_NS, shut_down=False, emitted=3, exported={"one": 3}, filtered={"one": 0}, dead_letters={"one": 0},
+    destinations=[], counters={}, journal_bytes=10, journal_bytes_max=1000, free_bytes=10_000, syncs=1, sync_s=0.1,
+    unreachable_handlers=[],
+)  # fmt: skip
+
+
+def destination(**more: Any) -> DestinationStatus:
+    """A destination that is well."""
+    fields: dict[str, Any] = {
+        "name": "one", "required": True, "delivered": 3, "pending": 0, "dead_lettered": 0, "damaged": 0,
+        "state": "idle", "error": "", "repair": "", "failures": 0, "last_success_ns": NOW_NS,
+    }  # fmt: skip
+    return DestinationStatus(**(fields | more))
+
+
+def judged(limits: Thresholds | None = None, **more: Any) -> Health:
+    """What is said of something that is well but for this."""
+    fields = {"destinations": [destination()], **more}
+    return judge(msgspec.structs.replace(FINE, **fields), limits or Thresholds(), NOW_NS)
+
+
+def behind(minutes: float, **more: Any) -> DestinationStatus:
+    """A destination whose oldest pending record is so old."""
+    return destination(pending=7, oldest_pending_ns=NOW_NS - int(minutes * MINUTE), **more)
+
+
+def test_nothing_to_do() -> None:
+    """No reason, and 200."""
+    health = judged()
+    assert (health.status, health.reasons, health.http_status) == (OK, [], 200)
+
+
+@pytest.mark.parametrize(
+    ("more", "status", "reason"),
+    [
+        ({"destinations": [behind(4)]}, OK, ""),
+        ({"destinations": [behind(6)]}, DEGRADED, "destination one: the oldest of 7 pending records is 360 s old"),
+        ({"destinations": [behind(24 * 60 + 1)]}, FAILING, "pending records is 86460 s old"),
+        ({"destinations": [behind(24 * 60 + 1, required=False)]}, OK, ""),
+        (
+            {"destinations": [destination(state="blocked", error="401", repair="a new token")]},
+            DEGRADED,
+            "destination one is blocked: 401; a new token",
+        ),
+        ({"destinations": [destination(state="retrying", error="503")]}, OK, ""),
+        ({"destinations": [destination(damaged=2)]}, DEGRADED, "2 records were damaged"),
+        ({"dead_letters": {"one": 1}}, DEGRADED, "destination one: 1 dead letters; see `otel-audit dlq list one`"),
+        ({"journal_bytes": 799}, OK, ""),
+        ({"journal_bytes": 800}, DEGRADED, "the journal is 80% full"),
+        ({"journal_bytes": 950}, FAILING, "the journal is 95% full"),
+        ({"journal_bytes": 99, "free_bytes": 1}, FAILING, "the journal is 99% full"),
+        ({"journal_bytes": 10, "free_bytes": -1}, OK, ""),
+        ({"shut_down": True}, FAILING, "auditing was shut down"),
+        ({"unreachable_handlers": ["audit: its level is ERROR"]}, DEGRADED, "handler of audit: its level is ERROR"),
+    ],
+)
+def test_each_thing_that_is_not_well(more: dict[str, Any], status: str, reason: str) -> None:
+    """What it is called, and the reason with what to do."""
+    health = judged(**more)
+    assert health.status == status
+    assert len(health.reasons) == (1 if reason else 0)
+    assert all(reason in each for each in health.reasons)
+    assert health.http_status == (503 if status == FAILING else 200)
+
+
+def test_the_worst_counts_and_stands_first() -> None:
+    """All reasons are told."""
+    health = judged(shut_down=True, dead_letters={"one": 2}, destinations=[behind(10)])
+    assert health.status == FAILING
+    assert len(health.reasons) == 3
+    assert "shut down" in health.reasons[0]
+    assert (health.pending, health.oldest_pending_age_s, health.dead_letters) == (7, 600.0, 2)
+
+
+def test_the_limits_can_be_moved() -> None:
+    """Each by its name."""
+    assert judged(Thresholds(degraded_age_s=1000), destinations=[behind(10)]).status == OK
+    assert judged(Thresholds(failing_age_s=60), destinations=[behind(2)]).status == FAILING
+    assert judged(Thresholds(degraded_dead_letters=5), dead_letters={"one": 4}).status == OK
+    assert judged(Thresholds(failing_fullness=0.01)).status == FAILING
+
+
+def test_fullness_is_measured_by_what_ends_first() -> None:
+    """The limit of the journal, or the room on its disk."""
+    assert fullness(FINE) == 0.01
+    assert fullness(msgspec.structs.replace(FINE, free_bytes=10)) == 0.5
+    assert fullness(msgspec.structs.replace(FINE, journal_bytes=2000)) == 1.0
+
+
+# -- of a running provider --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Makes the process-wide provider."""
+    made: list[Any] = []
+
+    def configure(**options: Any) -> Any:
+        provider = make_provider(tmp_path / "journal", **options)
+        monkeypatch.setattr(default, "_provider", provider)
+        made.append(provider)
+        return provider
+
+    yield configure
+    for provider in made:
+        provider.shutdown(0.0)
+
+
+def test_without_a_configuration_it_is_failing() -> None:
+    """It does not raise: a probe is no place for a traceback."""
+    health = otel_audit.check_health()
+    assert (health.status, health.http_status) == (FAILING, 503)
+    assert "not configured" in health.reasons[0]
+
+
+def test_a_running_provider(configured: Any) -> None:
+    """Well, then blocked, then shut down; it can be written as JSON."""
+    sink = Sink()
+    provider = configured(destinations={"one": sink})
+    login(provider.get_audit_logger(), durability="delivered", timeout_s=20)
+    assert otel_audit.check_health().status == OK
+    sink.script = [BlockedExportError("401", repair="a new token")] * 1_000_000
+    login(provider.get_audit_logger())
+    until(lambda: provider.shippers[0].state.state == "blocked")
+    until(lambda: otel_audit.check_health().status == DEGRADED)
+    health = otel_audit.check_health(failing_age_s=0.0)
+    assert health.status == FAILING
+    assert health.oldest_pending_age_s > 0
+    assert "a new token" in health.reasons[-1]
+    assert msgspec.json.decode(msgspec.json.encode(health))["status"] == FAILING
+    provider.shutdown(0.0)
+    assert "shut down" in otel_audit.check_health().reasons[0]
+
+
+def test_it_never_waits_for_the_network(configured: Any) -> None:
+    """A receiver that takes a connection and says nothing holds up no probe; looking again costs next to nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        url = f"http://127.0.0.1:{mute.getsockname()[1]}/v1/events"
+        provider = configured(destinations={"mute": {"type": "http", "url": url, "timeout": "30s"}})
+        login(provider.get_audit_logger())
+        until(lambda: provider.shippers[0].running)
+        begun = time.monotonic()
+        for _ in range(1000):
+            health = otel_audit.check_health()
+        assert time.monotonic() - begun < 25.0, "less than one time-out, for a thousand of them"
+        assert health.status == OK
+        assert health.pending == 2
+
+
+def test_a_journal_that_is_gone_is_failing(configured: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be seen is not well."""
+    provider = configured(destinations={"one": Sink(RetryableExportError("down"))})
+    login(provider.get_audit_logger())
+
+    def fails(_: Path) -> int:
+        raise OSError(5, "input/output error")
+
+    monkeypatch.setattr("otel_audit.observation.usage_bytes", fails)
+    health = otel_audit.check_health()
+    assert health.status == FAILING
+    assert health.reasons == ["the journal cannot be read: input/output error"]
