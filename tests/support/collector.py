@@ -7,6 +7,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -225,6 +226,17 @@ class Collector:
     def log_tail(self, lines: int = 20) -> str:
         """The last lines of the log."""
         return "\n".join(self.log().splitlines()[-lines:])
+
+    def metric(self, name: str) -> float:
+        """One of the Collector's own metrics, summed over its labels; 0 where it has not been counted yet."""
+        connection = http.client.HTTPConnection(HOST, self._ports["METRICS"], timeout=5)
+        try:
+            connection.request("GET", "/metrics")
+            text = connection.getresponse().read().decode()
+        finally:
+            connection.close()
+        values = re.findall(rf"^{name}(?:_total)?(?:__records_)?(?:\{{.*\}})? (\S+)$", text, re.MULTILINE)
+        return sum(map(float, values))
 
     def records(self, name: str = "audit", *, directory: Path | None = None) -> list[StoredRecord]:
         """What the file exporter that writes `<name>.jsonl` has stored so far, rotated files first.

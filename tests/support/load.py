@@ -79,7 +79,7 @@ class Senders:
             time.sleep(self._pause_s)
 
 
-def until(condition: Callable[[], object], what: str, timeout_s: float = 120) -> None:
+def until(condition: Callable[[], object], what: str, timeout_s: float = 60) -> None:
     """Wait until something is true; fail with ``what`` when it is not in time."""
     deadline = time.monotonic() + timeout_s
     while not condition():
