@@ -90,6 +90,36 @@ def test_the_fixture(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch)
     pytester.runpytest_subprocess("-p", "no:cacheprovider").assert_outcomes(passed=2)
 
 
+def test_the_receivers(pytester: pytest.Pytester) -> None:
+    """They are there, take what comes, and are gone afterwards."""
+    pytester.makepyfile(
+        """
+        import otel_audit, pytest, socket
+
+        ports = []
+
+        @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf", "http/json"])
+        def test_delivery(audit_receiver, audit_grpc_receiver, tmp_path, protocol):
+            receiver = audit_grpc_receiver if protocol == "grpc" else audit_receiver
+            receiver.script("UNAVAILABLE" if protocol == "grpc" else 503)
+            ports.append(receiver.port)
+            to = {"type": "otlp", "protocol": protocol, "endpoint": receiver.endpoint}
+            otel_audit.configure(service_name="shop", journal=tmp_path / "journal", destinations={"collector": to})
+            receipt = otel_audit.get_audit_logger().emit("user.login", actor="u-1", outcome="success")
+            assert otel_audit.flush(60)
+            otel_audit.shutdown()
+            assert receipt.record_id in receiver.record_ids
+
+        def test_they_are_gone():
+            assert len(ports) == 3
+            for port in ports:
+                with pytest.raises(ConnectionRefusedError):
+                    socket.create_connection(("127.0.0.1", port))
+        """
+    )
+    pytester.runpytest_subprocess("-p", "no:cacheprovider").assert_outcomes(passed=4)
+
+
 def test_no_directory_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is written anywhere."""
     monkeypatch.chdir(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import itertools
 import os
 import socket
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.rpc.error_details_pb2 import RequestInfo, RetryInfo
+from google.rpc.status_pb2 import Status
 
 from otel_audit import __version__
 from otel_audit import semconv as sc
@@ -30,6 +33,7 @@ from otel_audit.testing import Reply, ScriptedReceiver
 from support.tls import make_certificates
 
 HTML = {"Content-Type": "text/html"}
+JSON = {"Content-Type": "application/json"}
 TEXT = {"Content-Type": "text/plain"}
 
 
@@ -122,6 +126,11 @@ def test_partial_success_is_a_rejection(receiver: ScriptedReceiver, rejected: in
         Reply(200, {}, b"\x0a" + b"\xff" * 100),
         Reply(200, {}, b"\x12\x00" * BODY_MAX),
         Reply(200, {"Content-Encoding": "gzip"}, b"not gzip"),
+        Reply(200, {"Content-Encoding": "gzip"}, gzip.compress(b"\x12\x00" * 50_000_000, 1)),
+        Reply(200, {"Content-Encoding": "gzip"}, gzip.compress(b"")[:-9]),
+        Reply(200, body=Status(code=14, message="full").SerializeToString()),
+        Reply(200, body=Status(message="full").SerializeToString()),
+        Reply(200, body=Status(code=14).SerializeToString()),
         Reply(201),
         Reply(206),
         Reply(304),
@@ -152,6 +161,86 @@ def test_a_refusal_carries_what_the_receiver_says(
     assert type(error) is expected
     assert "queue is full" in str(error)
     assert (error.status, error.retry_after_s, error.request_id) == (status, 7.0, "q-1")
+
+
+def test_a_status_can_ask_for_patience(receiver: ScriptedReceiver) -> None:
+    """By its RetryInfo, where there is no Retry-After; and name the request."""
+    status = Status(code=14, message="full")
+    info = RetryInfo()
+    info.retry_delay.FromMilliseconds(2500)
+    status.details.add().Pack(info)
+    status.details.add().Pack(RequestInfo(request_id="q-7"))
+    error = raised(receiver, Reply(503, body=status.SerializeToString()))
+    assert (error.retry_after_s, error.request_id) == (2.5, "q-7")
+    error = raised(receiver, Reply(503, {"Retry-After": "7", "X-Request-Id": "q-8"}, status.SerializeToString()))
+    assert (error.retry_after_s, error.request_id) == (7.0, "q-8")
+
+
+def test_a_conflict_with_itself_is_none(receiver: ScriptedReceiver) -> None:
+    """The receiver has the record by its hash: delivered.  Another hash, or none: rejected, with its own reason."""
+    (record,) = batch_of(1).records
+    batch = RecordBatch("s", {}, [StoredRecord(1, "ab" * 32, record.canonical)])
+    exporter = OtlpHttpExporter(receiver.endpoint)
+    receiver.script(Reply(409, JSON, b'{"record_id":"r-1","integrity_hash":"%s"}' % (b"ab" * 32)))
+    exporter.export(batch, 5.0)
+    for body in (b'{"integrity_hash":"%s"}' % (b"cd" * 32), b'"%s"' % (b"ab" * 32), b"{", b"[" * 50_000, b""):
+        receiver.script(Reply(409, JSON, body))
+        with pytest.raises(RejectedExportError) as caught:
+            exporter.export(batch, 5.0)
+        assert caught.value.details["reason"] == "conflict"
+    receiver.script(Reply(409, JSON, b'{"integrity_hash":"%s"}' % (b"ab" * 32)))
+    two = RecordBatch("s", {}, [*batch.records, StoredRecord(2, "ab" * 32, record.canonical)])
+    with pytest.raises(RejectedExportError):
+        exporter.export(two, 5.0)
+    exporter.close()
+
+
+# -- OTLP/JSON ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "reply", [Reply(), Reply(204), Reply(200, {"Content-Type": ""}), Reply.partial(0, "slow"), Reply(200, JSON, b"{}")]
+)
+def test_an_acknowledgement_in_json(receiver: ScriptedReceiver, reply: Reply) -> None:
+    """As in protobuf."""
+    exporter = OtlpHttpExporter(receiver.endpoint, protocol="http/json")
+    receiver.script(reply)
+    assert exporter.export(batch_of(), 5.0) is None
+    assert receiver.requests[0].headers["content-type"] == "application/json"
+    assert receiver.record_ids == ["r-1", "r-2", "r-3"]
+    exporter.close()
+
+
+@pytest.mark.parametrize("rejected", [1, 4, -1, 2**62])
+def test_partial_success_in_json(receiver: ScriptedReceiver, rejected: int) -> None:
+    """Numbers of 64 bits come as text."""
+    error = raised(receiver, Reply.partial(rejected, "too old"), protocol="http/json")
+    assert isinstance(error, RejectedExportError)
+    assert error.details == {"reason": "partial_success", "rejected": rejected, "message": "too old"}
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(200, JSON, b'{"error":"no such tenant"}'),
+        Reply(200, JSON, b"[]"),
+        Reply(200, JSON, b"<html>"),
+        Reply(200, HTML, b"<html>"),
+        Reply(200, {"Content-Type": "application/x-protobuf"}),
+    ],
+)
+def test_what_only_looks_like_success_in_json_is_blocked(receiver: ScriptedReceiver, reply: Reply) -> None:
+    """Errors under a success, pages, the other language."""
+    if reply.headers["Content-Type"] == "application/x-protobuf":
+        reply = Reply(200, reply.headers, b"\x0a\x00")
+    assert isinstance(raised(receiver, reply, protocol="http/json"), BlockedExportError)
+
+
+def test_an_error_in_json_says_why(receiver: ScriptedReceiver) -> None:
+    """The message of the Status."""
+    error = raised(receiver, Reply.error(503, "queue is full"), protocol="http/json")
+    assert isinstance(error, RetryableExportError)
+    assert "queue is full" in str(error)
 
 
 # -- the network ------------------------------------------------------------------------------------------------

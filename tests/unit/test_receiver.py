@@ -16,11 +16,12 @@ import pytest
 from otel_audit import semconv as sc
 from otel_audit.batch import RecordBatch, StoredRecord
 from otel_audit.canonical import canonicalize
-from otel_audit.errors import ExportError
+from otel_audit.errors import ExportError, RejectedExportError, RetryableExportError
 from otel_audit.exporters.http_client import HttpClient
+from otel_audit.exporters.otlp_grpc import OtlpGrpcExporter
 from otel_audit.exporters.otlp_http import OtlpHttpExporter
 from otel_audit.formats.otlp import encode_logs_request
-from otel_audit.testing import ReceivedRequest, Reply, ScriptedReceiver
+from otel_audit.testing import GrpcReply, ReceivedRequest, Reply, ScriptedGrpcReceiver, ScriptedReceiver
 
 ATTRIBUTES: dict[str, Any] = {
     sc.RECORD_ID: "r-1", "n": -7, "ok": True, "half": 0.5, "raw": b"\0", "none": None, "list": [1, ["x"]],
@@ -101,10 +102,79 @@ def test_what_counts_as_taken(reply: Reply, taken: bool) -> None:
     with ScriptedReceiver(reply) as receiver:
         exporter = OtlpHttpExporter(receiver.endpoint)
         with contextlib.suppress(ExportError):
-            exporter.export(batch_of(), 0.3)
+            exporter.export(batch_of(), 0.3 if reply.hang else 20.0)
         exporter.close()
         assert receiver.record_ids == (["r-1"] if taken else [])
         assert len(receiver.requests) == 1
+
+
+def test_a_receiver_that_takes_all_but_some() -> None:
+    """It says how many it refuses, and keeps the others; a request in JSON is answered in JSON."""
+    for protocol in ("http/protobuf", "http/json"):
+        with ScriptedReceiver(Reply.refusing(lambda record: record.record_id == "r-2")) as receiver:
+            exporter = OtlpHttpExporter(receiver.endpoint, protocol=protocol)
+            three = RecordBatch("s", {}, [batch_of(f"r-{n}").records[0] for n in (1, 2, 3)])
+            with pytest.raises(RejectedExportError, match="rejected 1 of 3 records: refused"):
+                exporter.export(three, 5.0)
+            exporter.close()
+            assert receiver.record_ids == ["r-1", "r-3"]
+            receiver.clear()
+            assert receiver.requests == receiver.records == receiver.accepted_requests == []
+
+
+def test_it_can_come_back_on_the_same_port() -> None:
+    """As a receiver that is started again."""
+    with ScriptedReceiver() as first:
+        port = first.port
+    with ScriptedReceiver(port=port) as second:
+        assert second.port == port
+        assert post(second) == 200
+
+
+def test_a_grpc_receiver() -> None:
+    """The script is followed; what came and what was taken is kept, with plain values."""
+
+    def choose(request: ReceivedRequest) -> GrpcReply:
+        return GrpcReply("ABORTED" if len(request.records) > 1 else "OK")
+
+    with ScriptedGrpcReceiver("UNAVAILABLE", choose, default=GrpcReply.refusing(lambda _: True)) as receiver:
+        receiver.script(choose)
+        exporter = OtlpGrpcExporter(receiver.endpoint)
+        two = RecordBatch("s", {}, [*batch_of("r-1").records, *batch_of("r-2").records])
+        for expected in ("UNAVAILABLE", "ABORTED", None, "rejected 2 of 2"):
+            if expected is None:
+                exporter.export(batch_of("r-1"), 5.0)
+                continue
+            with pytest.raises(ExportError, match=expected):
+                exporter.export(two, 5.0)
+        exporter.close()
+        (record,) = receiver.records
+        assert (record.attributes, record.trace_id) == ({**ATTRIBUTES, sc.RECORD_ID: "r-1"}, "ab" * 16)
+        assert [len(request.records) for request in receiver.requests] == [2, 2, 1, 2]
+        assert [len(request.records) for request in receiver.accepted_requests] == [1]
+
+
+@pytest.mark.parametrize("reply", [GrpcReply(hang=True), GrpcReply(delay_s=60)])
+def test_closing_a_grpc_receiver_ends_what_hangs(reply: GrpcReply) -> None:
+    """No test waits for a receiver."""
+    receiver = ScriptedGrpcReceiver(reply)
+    exporter = OtlpGrpcExporter(receiver.endpoint)
+    outcome: list[ExportError] = []
+
+    def export() -> None:
+        try:
+            exporter.export(batch_of(), 60.0)
+        except ExportError as error:
+            outcome.append(error)
+
+    client = threading.Thread(target=export)
+    client.start()
+    receiver.wait_for(requests=1)
+    receiver.close()
+    receiver.close()
+    client.join(30)
+    exporter.close()
+    assert [type(error) for error in outcome] == [RetryableExportError]
 
 
 def test_waiting() -> None:

@@ -105,9 +105,9 @@ class GrpcReply:
         """For a script: take the records of a call but for some, and say how many those are."""
 
         def choose(request: ReceivedRequest) -> GrpcReply:
-            rejected = sum(map(refuses, request.records))
-            reply = cls.partial(rejected, message) if rejected else cls()
-            return replace(reply, accept=lambda record: not refuses(record))
+            refused = {id(record) for record in request.records if refuses(record)}
+            reply = cls.partial(len(refused), message) if refused else cls()
+            return replace(reply, accept=lambda record: id(record) not in refused)
 
         return choose
 
@@ -168,8 +168,8 @@ class ScriptedGrpcReceiver(Script[GrpcReply]):
     def close(self) -> None:
         """Stop listening and break every open connection.  May be called twice."""
         if not self.closing.is_set():
+            self._line.close()  # first, so that no answer of what hangs gets out
             self.closing.set()
-            self._line.close()
             self._server.stop(0).wait(10)
 
     def script(self, *replies: GrpcReplyLike) -> None:
@@ -218,12 +218,14 @@ class _Line:
         self._listener = socket.create_server(("127.0.0.1", port))
         self.port: int = self._listener.getsockname()[1]
         self._pairs: set[tuple[socket.socket, socket.socket]] = set()
+        self._broken: set[tuple[socket.socket, socket.socket]] = set()
         self._closed = False
         self._start(self._accept)
 
     def cut(self) -> None:
-        """Break every connection so that the client sees a reset, not an end."""
+        """Break every connection so that the client sees a reset, not an end; nothing gets through from now on."""
         for pair in list(self._pairs):
+            self._broken.add(pair)
             with contextlib.suppress(OSError):
                 pair[0].setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self._wake(pair)
@@ -252,7 +254,7 @@ class _Line:
 
     def _pump(self, source: socket.socket, target: socket.socket, pair: tuple[socket.socket, socket.socket]) -> None:
         with contextlib.suppress(OSError, ValueError):
-            while data := source.recv(65_536):
+            while (data := source.recv(65_536)) and pair not in self._broken:
                 target.sendall(data)
         self._end(pair)
 

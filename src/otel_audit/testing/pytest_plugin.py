@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
     from ..record import AuditRecord
+    from . import ScriptedGrpcReceiver, ScriptedReceiver
 
 
 @pytest.fixture
@@ -23,3 +25,19 @@ def audit_records(monkeypatch: pytest.MonkeyPatch) -> list[AuditRecord]:
     monkeypatch.setattr(importlib.import_module("otel_audit.default"), "_provider", provider)
     records: list[AuditRecord] = provider.records
     return records
+
+
+@pytest.fixture
+def audit_receiver() -> Iterator[ScriptedReceiver]:
+    """An HTTP receiver on a free loopback port, which takes everything until its ``script`` says otherwise."""
+    receivers = importlib.import_module("otel_audit.testing")
+    with receivers.ScriptedReceiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture
+def audit_grpc_receiver() -> Iterator[ScriptedGrpcReceiver]:
+    """The same for gRPC."""
+    receivers = importlib.import_module("otel_audit.testing")
+    with receivers.ScriptedGrpcReceiver() as receiver:
+        yield receiver

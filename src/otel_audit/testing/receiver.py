@@ -89,9 +89,9 @@ class Reply:
         """For a script: take the records of a request but for some, and say how many those are."""
 
         def choose(request: ReceivedRequest) -> Reply:
-            rejected = sum(map(refuses, request.records))
-            reply = cls.partial(rejected, message) if rejected else cls()
-            return replace(reply, accept=lambda record: not refuses(record))
+            refused = {id(record) for record in request.records if refuses(record)}
+            reply = cls.partial(len(refused), message) if refused else cls()
+            return replace(reply, accept=lambda record: id(record) not in refused)
 
         return choose
 

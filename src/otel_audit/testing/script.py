@@ -97,6 +97,12 @@ class Script(Generic[R]):
         with self._changed:
             self._script.extend(replies)
 
+    def clear(self) -> None:
+        """Forget the rest of the script and everything that came."""
+        with self._changed:
+            for forgotten in (self._script, self._requests, self._accepted, self._records):
+                forgotten.clear()
+
     @property
     def requests(self) -> list[ReceivedRequest]:
         """Every request so far, whatever was answered."""
