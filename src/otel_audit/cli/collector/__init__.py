@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from .check import check
 from .init import init
 from .lint import lint
 
@@ -14,3 +15,4 @@ collector = typer.Typer(
 )
 collector.command()(lint)
 collector.command()(init)
+collector.command()(check)

@@ -24,7 +24,7 @@ def init(
 ) -> None:
     """Write Collector configurations to start from, and say which variables they take.
 
-    They are those that otel-audit is tested with. Exit codes: 0, written; 2, a file is there already, or cannot be.
+    They are those that otel-audit is tested with. Exit codes: 0, written; 2, one is there already.
     """
     directory = to or Path(kind.value)
     made = templates(kind)
