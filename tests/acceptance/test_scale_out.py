@@ -16,8 +16,10 @@ from support.clickhouse import ClickHouse
 from support.collector import SCALE_OUT, Collector, require_collector
 from support.kafka import Kafka
 from support.load import Senders, until
+from support.objects import ObjectStore
 from support.otlp import APP_IDS, AUDIT_IDS, TEST_ID, audit_records, mixed_request, post
 
+SOON = {"OTELCOL_RETRY_MAX_INTERVAL": "100ms"}
 TOPIC = {"max_message_bytes": "25165824", "message_timestamp_type": "LogAppendTime"}
 
 
@@ -142,3 +144,30 @@ def test_without_kafka_the_gateway_refuses(kafka: Kafka, authority: Authority) -
 
 def _ids(collector: Collector) -> set[str]:
     return {str(record["attributes"][TEST_ID]) for record in collector.records()}
+
+
+def test_the_archive_consumer_loses_nothing_either(kafka: Kafka, authority: Authority, tmp_path: Path) -> None:
+    """S3 is away and the consumer is killed; at last every record is in an object, and the objects can be loaded."""
+    kafka.create_topic("audit-archived", 3, **TOPIC)
+    environment = {"OTELCOL_KAFKA_BROKERS": kafka.brokers, "OTELCOL_KAFKA_TOPIC": "audit-archived"}
+    ids = [f"r-{number}" for number in range(600)]
+    context = authority.context(authority.issue("sender"))
+    with (
+        ObjectStore() as store,
+        Collector(SCALE_OUT / "gateway.yaml", {**environment, "OTELCOL_TLS_DIR": str(authority.directory)}) as gateway,
+        Collector(SCALE_OUT / "archive.yaml", {**environment, **store.environment(), **SOON}) as consumer,
+    ):
+        store.away = True
+        with Senders(gateway.audit_endpoint, ids, context=context, per_request=20) as senders:
+            until(lambda: store.requests, "the consumer tries")
+            consumer.kill()
+            store.away = False
+            consumer.start()
+        until(lambda: store.marks().keys() >= senders.acknowledged, "everything is in the archive")
+        until(lambda: kafka.lag("audit-archived", "audit-archive") == 0, "the offsets are committed")
+        assert store.marks().keys() == set(ids) == senders.acknowledged
+        for number, content in enumerate(store.objects().values()):
+            (tmp_path / f"{number}.json").write_bytes(content)
+    with ClickHouse() as engine:
+        engine.load(tmp_path / "*.json")
+        assert {row[0] for row in engine.run("SELECT record_id FROM audit.events")} == set(ids)
