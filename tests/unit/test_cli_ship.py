@@ -11,6 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from otel_audit.cli.app import app
+from otel_audit.journal.cursor import Cursor, CursorFile
+from otel_audit.journal.files import OS_FILES
 from otel_audit.journal.layout import Layout
 from otel_audit.journal.retirement import retire_destination
 from support.cli import clean_environment, emit, on_a_terminal, provide, require, run, run_apart, run_json, stream_of
@@ -103,7 +105,7 @@ def test_destinations_are_listed(capsys: pytest.CaptureFixture[str], journal: Pa
     emit(journal, "c.d")
     require(journal, "collector", "gone")
     stream = next((journal / "streams").iterdir())
-    (stream / "cursors" / "optional").write_text('{"acknowledged": 2, "delivered": 2}')
+    CursorFile(OS_FILES, stream / "cursors" / "optional", 0o600).store(Cursor(acknowledged=2, delivered=2))
     (journal / "dead-letters" / "refused.jsonl").write_text("{}\n")
     retire_destination(Layout(journal), "gone", [path.name for path in (journal / "streams").iterdir()])
     listed = run_json(capsys, "destination", "list", "--journal", journal)

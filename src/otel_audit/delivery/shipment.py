@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +14,7 @@ from ..batch import RecordBatch, StoredRecord
 from ..errors import AuditError, BlockedExportError, ExportError
 from ..journal.courtesy import let_others_run
 from ..journal.cursor import Cursor
+from ..journal.files import FULL
 from ..journal.locks import FileLock
 from ..journal.reader import DamageReport, StreamReader
 from ..journal.streams import StreamDirectory
@@ -224,7 +226,8 @@ class Shipment:
         if splitting is not None:
             layout, name = self.stream.layout, self._destination.name
             bury(layout, name, RecordBatch(self.stream.stream_id, self._resource, records), buried)
-            keep_response_ids(layout, name, self.stream.stream_id, splitting.response_ids)
+            with _unless_full(f"{len(splitting.response_ids)} ids that destination {name} gave"):
+                keep_response_ids(layout, name, self.stream.stream_id, splitting.response_ids)
             self._say_refused(buried)
         self.passed = passed
         self._unsettled = records[settled:]
@@ -285,7 +288,10 @@ class Shipment:
                 report.sequence,
             )
         if new:
-            self.stream.layout.files.replace(path, msgspec.json.encode(known + new) + b"\n", self.stream.layout.mode)
+            with _unless_full(f"{path}: what was found damaged"):
+                self.stream.layout.files.replace(
+                    path, msgspec.json.encode(known + new) + b"\n", self.stream.layout.mode
+                )
 
     def _finish(self) -> None:
         self._report_damage()
@@ -309,6 +315,17 @@ class Shipment:
     def forget(self) -> None:
         """In a forked child: close the descriptor only."""
         self._lock.forget()
+
+
+@contextlib.contextmanager
+def _unless_full(what: str) -> Iterator[None]:
+    """Where the disk is full, do without what a delivery does not need: it is the delivery that makes room."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        _log.warning("%s: not kept, the disk is full", what)
 
 
 def _read_reports(path: Path) -> list[DamageReport]:

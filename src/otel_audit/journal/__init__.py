@@ -17,6 +17,8 @@ Invariants
     5. A cursor moves after the destination's acknowledgement (or after the dead letter is synced), so a crash
        repeats records and never skips them; receivers know a record by its id.
     6. Removal: cursors synced, then the ledger line, then the unlink.
+    7. Nothing that has to be written for a removal needs room: cursors are written in place, the ledger has room
+       reserved behind its end.  So a full disk is relieved of what is delivered.
 
 What each crash point leaves behind
     ================================================  ===============================================================
@@ -30,7 +32,7 @@ What each crash point leaves behind
     while a failed sync is mended                     the old segment, or it and the new one, which repeats its last
                                                       records: each is read once; a hidden ``.rescue`` file is litter
     after a batch was accepted, before the cursor     the batch again: receivers drop it by ``audit.record.id``
-    within the replacement of a cursor                the old cursor, or the new one
+    while a cursor is written                         the old cursor, in its own slot, or the new one
     between ledger line and unlink                    the segment and its line: removed and named again
     power loss                                        a torn tail or a zeroed page: the whole lines on both sides are
                                                       delivered, the hole is counted; what ``durability="disk"`` had

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Final
 
 from .control import started
+from .cursor import CursorFile
 from .layout import Layout
 from .locks import FileLock
 from .metadata import NAME, StreamMetadata
@@ -46,6 +47,8 @@ def begin_stream(layout: Layout, describe: Callable[[str], StreamMetadata], *, s
         lock.acquire()
         layout.make_directory(hidden / "cursors")
         metadata = describe(stream_id)
+        for destination in {*metadata.required, *metadata.optional}:
+            CursorFile(files, hidden / "cursors" / destination, layout.mode).prepare()
         files.replace(hidden / NAME, metadata.encode(), layout.mode)
         files.rename(hidden, final)
         files.sync_directory(layout.streams)

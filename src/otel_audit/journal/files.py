@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import functools
 import itertools
 import os
 import sys
@@ -22,12 +23,41 @@ from typing import Final
 APPEND: Final = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
 READ_AND_APPEND: Final = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
 CREATE: Final = READ_AND_APPEND | os.O_CREAT | os.O_EXCL
+OVERWRITE: Final = os.O_WRONLY | os.O_CLOEXEC
+
+RESERVE_BYTES: Final = 64 * 1024
+"""So much room is reserved behind the end of a file that must grow on a full disk too."""
+FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+"""What the operating system says where there is no room."""
 
 HIGH_NUMBERS: Final = (700, 190)
 """From which number on the descriptor that records are written to is looked for: below the usual limits of 1024 and of
 256, and no higher, because every fork copies the kernel's table up to the highest number."""
 
+_KEEP_SIZE: Final = 1
 _F_FULLFSYNC: Final = getattr(fcntl, "F_FULLFSYNC", None)
+
+
+@functools.cache
+def _fallocate() -> Callable[[int, int, int, int], int] | None:
+    """The system call that Python has no name for; ``None`` where there is none."""
+    if sys.platform != "linux":
+        return None
+    import ctypes  # noqa: PLC0415 - most processes never remove a segment
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    call = getattr(libc, "fallocate64", None) or getattr(libc, "fallocate", None)
+    if call is None:
+        return None
+    call.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+    return lambda *arguments: 0 if call(*arguments) == 0 else ctypes.get_errno()
+
+
+def _reserve(fd: int, start: int, size: int) -> None:
+    call = _fallocate()
+    error = call(fd, _KEEP_SIZE, start, size) if call is not None else errno.ENOSYS
+    if error:
+        raise OSError(error, os.strerror(error))
 
 
 def _full_sync(fd: int) -> None:
@@ -48,6 +78,7 @@ class Files:
 
     open: Callable[..., int] = staticmethod(os.open)
     write: Callable[[int, bytes], int] = staticmethod(os.write)
+    pwrite: Callable[[int, bytes, int], int] = staticmethod(os.pwrite)
     pread: Callable[[int, int, int], bytes] = staticmethod(os.pread)
     fstat: Callable[[int], os.stat_result] = staticmethod(os.fstat)
     ftruncate: Callable[[int, int], None] = staticmethod(os.ftruncate)
@@ -61,6 +92,7 @@ class Files:
     chown: Callable[[Path, int, int], None] = staticmethod(os.chown)
     fchmod: Callable[[int, int], None] = staticmethod(os.fchmod)
     fsync: Callable[[int], None] = staticmethod(_full_sync)
+    reserve: Callable[[int, int, int], None] = staticmethod(_reserve)
     fdatasync: Callable[[int], None] = staticmethod(_full_sync if sys.platform == "darwin" else os.fdatasync)
 
     def mkdir(self, path: Path, mode: int) -> bool:
@@ -107,9 +139,9 @@ class Files:
                 self.close(fd)
             raise
 
-    def create_into(self, held: list[int], path: Path, mode: int) -> int:
+    def create_into(self, held: list[int], path: Path, mode: int, flags: int = CREATE) -> int:
         """As :meth:`create`, and keep the descriptor in a list, as :meth:`open_into` does."""
-        self.fchmod(self.open_into(held, path, CREATE, mode), mode)
+        self.fchmod(self.open_into(held, path, flags, mode), mode)
         return held[-1]
 
     def sync_way_to(self, path: Path) -> None:
@@ -149,6 +181,12 @@ class Files:
         while done < len(data):
             done += self.write(fd, data[done:])
 
+    def write_at(self, fd: int, data: bytes, offset: int) -> None:
+        """Write all of it at this place or raise; after an error some of it may have been written."""
+        done = self.pwrite(fd, data, offset)
+        while done < len(data):
+            done += self.pwrite(fd, data[done:], offset + done)
+
     def replace(self, path: Path, data: bytes, mode: int, *, sync_directory: bool = True) -> None:
         """Replace a small file atomically and durably: write beside it, sync, rename, sync the directory."""
         beside = path.with_name(f".{path.name}.{os.urandom(8).hex()}.new")
@@ -168,18 +206,29 @@ class Files:
             self.sync_directory(path.parent)
 
     def append_durably(self, path: Path, data: bytes, mode: int) -> None:
-        """Append to a file that may be new, and sync it (and its directory, if it was new)."""
+        """Append to a file that may be new, and sync it (and its directory, if it was new); nothing, to make it.
+
+        Room behind its end is reserved where the system can do that, so that the next lines find some on a full disk.
+        """
         fd, new = self._open_to_append(path, mode)
         try:
             size = self.fstat(fd).st_size
             if size and self._last_byte(path, size) != b"\n":
                 data = b"\n" + data  # the last writer died in mid-line: its rest must not swallow this line
-            self.write_all(fd, data)
+            if data:
+                self.write_all(fd, data)
+            self._keep_room(fd)
             self.fdatasync(fd)
         finally:
             self.close(fd)
         if new:
             self.sync_directory(path.parent)
+
+    def _keep_room(self, fd: int) -> None:
+        info = self.fstat(fd)
+        if info.st_blocks * 512 - info.st_size < RESERVE_BYTES // 2:
+            with contextlib.suppress(OSError):  # there is no room now, or the file system cannot do it
+                self.reserve(fd, info.st_size, RESERVE_BYTES)
 
     def _open_to_append(self, path: Path, mode: int) -> tuple[int, bool]:
         while True:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import time
@@ -23,6 +22,7 @@ from .commit import GroupCommit
 from .control import stopped
 from .courtesy import expect_waiting
 from .creation import begin_stream, remove_unfinished
+from .files import FULL
 from .layout import FileSystem, Layout, check_platform, file_system
 from .ledger import Policy, trim
 from .metadata import describe_stream
@@ -289,8 +289,7 @@ class Journal:
                 segment_bytes_max=self._segment_bytes_max,
             )
         except OSError as error:
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            kind = JournalFullError if full else JournalError
+            kind = JournalFullError if error.errno in FULL else JournalError
             raise kind(
                 f"journal: cannot begin a stream in {self.layout.root}: {error.strerror}; nothing was written",
                 journaled=False,

@@ -6,8 +6,8 @@
       streams/<stream uuid>/stream.json              what is true of every record in it
                             00000000000000000001.jsonl …   segments, named by first sequence number
                             lock                     held (flock) by the writer
-                            cursors/<destination>    last acknowledged sequence, replaced atomically
-                            cursors/<destination>.lock     held by whoever ships the stream there
+                            cursors/<destination>    last acknowledged sequence, written in place by whoever ships the
+                                                     stream there and holds its lock
                             recovery.json            what a reader found damaged; never a change of the data
       ledger.jsonl                                   one line for each segment that was removed
       dead-letters/<destination>.jsonl               what cannot be delivered, with the reason
@@ -103,7 +103,8 @@ class Layout:
     def make(self) -> None:
         """Make the directories that are not there.  On return they are on the disk, and so are those above them.
 
-        ``locks`` is made last: whoever finds it finds all others, and finds them synced.
+        ``locks`` is made last: whoever finds it finds all others, and finds them synced; and the ledger, which has to
+        have its room before the disk is full.
 
         Raises:
             UnsafeJournalError: the directory belongs to somebody else, or cannot be made or written.
@@ -117,6 +118,7 @@ class Layout:
             for name in ("streams", "dead-letters", "acknowledgements"):
                 self.make_directory(self.root / name)
             if not whole:
+                self.files.append_durably(self.ledger, b"", self.mode)
                 self.files.sync_directory(self.root)
                 self.files.sync_way_to(self.root)
             self.make_directory(last)

@@ -18,7 +18,7 @@ from .cursor import Cursor
 from .layout import Layout
 from .line import END
 from .locks import FileLock
-from .metadata import StreamMetadata
+from .metadata import NAME, StreamMetadata
 from .place import place_of
 from .reader import StreamReader
 from .removed import LedgerLine
@@ -61,9 +61,12 @@ def trim(stream: StreamDirectory, policy: Policy, *, own: bool) -> int:
         OSError: something could not be written or removed; nothing is lost by that.
         DamageError: the metadata cannot be read; nothing is removed.
     """
-    metadata = stream.metadata
     lock = stream.owner_lock()
     try:
+        if _is_half_removed(stream):
+            remove_stream_directory(stream.layout, stream.path)
+            return 0
+        metadata = stream.metadata
         if not own and not lock.acquire() and stream.owner_state() != DEAD:
             return 0
         return _trim(stream, metadata, policy, own=own)
@@ -71,6 +74,13 @@ def trim(stream: StreamDirectory, policy: Policy, *, own: bool) -> int:
         return 0  # somebody else removed the stream
     finally:
         lock.release()
+
+
+def _is_half_removed(stream: StreamDirectory) -> bool:
+    """Whether somebody was killed while removing it; ``stream.json`` goes when nothing but the lock is left."""
+    if (stream.path / NAME).exists():
+        return False
+    return set(stream.layout.files.listdir(stream.path)) <= {"lock"}
 
 
 def _trim(stream: StreamDirectory, metadata: StreamMetadata, policy: Policy, *, own: bool) -> int:
@@ -137,7 +147,7 @@ def _examine(
     inside: list[StoredRecord] = []
     count, first = 0, None
     while True:
-        records = reader.read(records_max=1000, bytes_max=1024 * 1024, final=True)
+        records = reader.read(records_max=1000, bytes_max=min(size, 1024 * 1024) or 1, final=True)
         inside = [record for record in records if record.sequence < stop] or inside
         count += sum(record.sequence < stop for record in records)
         first = first or (inside[0] if inside else None)

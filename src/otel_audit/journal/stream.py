@@ -27,6 +27,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from ..errors import JournalClosedError, JournalError, JournalFullError, JournalSyncError
+from .files import FULL
 from .layout import Layout
 from .locks import FileLock
 from .metadata import StreamMetadata
@@ -39,7 +40,7 @@ __all__ = ["DEFERRED_MAX", "Entry", "StreamWriter"]
 DEFERRED_MAX: Final = 1024
 """How many re-entrant records may wait for the outer call."""
 
-_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FULL: Final = (*FULL, errno.EFBIG)
 _CLOSED: Final = "the provider is shut down: nothing can be emitted through it"
 
 

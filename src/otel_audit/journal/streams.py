@@ -11,7 +11,7 @@ from pathlib import Path
 from .cursor import Cursor, CursorFile
 from .layout import Layout
 from .locks import FileLock, owner_lives
-from .metadata import StreamMetadata, read_metadata
+from .metadata import NAME, StreamMetadata, read_metadata
 
 LIVING = "living"
 DEAD = "dead"
@@ -69,16 +69,18 @@ class StreamDirectory:
         return CursorFile(self.layout.files, self.path / "cursors" / destination, self.layout.mode)
 
     def ship_lock(self, destination: str) -> FileLock:
-        """The lock of whoever ships this stream to a destination."""
-        return FileLock(self.layout.files, self.path / "cursors" / f"{destination}.lock", self.layout.mode)
+        """The lock of whoever ships this stream to a destination; it is on the cursor's own file."""
+        return FileLock(self.layout.files, self.path / "cursors" / destination, self.layout.mode)
 
     def cursors(self) -> dict[str, Cursor | None]:
-        """Every destination that has a cursor here; ``None`` where the cursor is damaged."""
+        """Every destination that has stored a cursor here; ``None`` where the cursor is damaged."""
         found: dict[str, Cursor | None] = {}
         with contextlib.suppress(FileNotFoundError):
             for path in sorted((self.path / "cursors").iterdir()):
-                if not path.name.startswith(".") and path.suffix != ".lock":
-                    found[path.name] = self.cursor_file(path.name).load()
+                file = self.cursor_file(path.name)
+                cursor = file.load()
+                if cursor is not None or file.damaged:
+                    found[path.name] = cursor
         return found
 
 
@@ -92,7 +94,9 @@ def list_streams(layout: Layout) -> list[StreamDirectory]:
 
 
 def remove_stream_directory(layout: Layout, directory: Path) -> None:
-    """Remove the directory of a stream without segments, the lock last.
+    """Remove the directory of a stream without segments; ``stream.json`` and the lock last.
+
+    So whoever is killed meanwhile leaves a stream that can be removed, or a directory with nothing else in it.
 
     Raises:
         OSError: it could not be removed, or not yet: somebody has made a file in it.
@@ -103,7 +107,8 @@ def remove_stream_directory(layout: Layout, directory: Path) -> None:
         for name in files.listdir(cursors):
             files.unlink(cursors / name)
         files.rmdir(cursors)
-    for name in sorted(files.listdir(directory), key=lambda entry: entry == "lock"):
+    last = {NAME: 1, "lock": 2}
+    for name in sorted(files.listdir(directory), key=lambda name: last.get(name, 0)):
         files.unlink(directory / name)
     files.rmdir(directory)
 

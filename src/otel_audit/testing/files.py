@@ -110,7 +110,7 @@ class FaultyFiles(Files):
         self._paths: dict[int, Path] = {}
         for name in ("open", "pread", "fstat", "ftruncate", "close", "stat", "listdir", "rename", "unlink", "rmdir"):
             setattr(self, name, self._faulty(name, getattr(Files, name)))
-        for name in ("chown", "dup", "fchmod"):
+        for name in ("chown", "dup", "fchmod", "pwrite", "reserve"):
             setattr(self, name, self._faulty(name, getattr(Files, name)))
         for name in _SYNCS:
             real = getattr(Files, name) if sync_s is None else lambda _: time.sleep(sync_s)
@@ -269,7 +269,7 @@ class FaultyFiles(Files):
     def _begin(self, operation: str, arguments: tuple[Any, ...]) -> Call:
         by_path = operation in _BY_PATH
         path = Path(arguments[0]) if by_path else self._paths.get(arguments[0])
-        size = len(arguments[1]) if operation == "write" else 0
+        size = len(arguments[1]) if operation in ("write", "pwrite") else 0
         call = Call(operation, path, -1 if by_path else arguments[0], size, next(self._order))
         if self._log:
             self.calls.append(call)

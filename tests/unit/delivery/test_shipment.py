@@ -246,13 +246,13 @@ def test_a_dead_letter_is_on_the_disk_before_the_cursor_moves(root: Path) -> Non
             order.append("sync " + Path(f"/proc/self/fd/{fd}").resolve().name)
             super().fdatasync(fd)
 
-        def rename(self, source: Path, target: Path) -> None:
-            order.append(f"replace {target.name}")
-            super().rename(source, target)
+        def pwrite(self, fd: int, data: bytes, offset: int) -> int:
+            order.append("write " + Path(f"/proc/self/fd/{fd}").resolve().name)
+            return super().pwrite(fd, data, offset)
 
     shipment = shipment_of(root, Watching())
     ship(shipment, Sink(refuses=lambda record: record.sequence == 2))
-    assert order.index("sync sink.jsonl") < order.index("replace sink")
+    assert order.index("sync sink.jsonl") < order.index("write sink")
 
 
 def test_a_dead_letter_that_cannot_be_written_stops_the_cursor(root: Path) -> None:
@@ -281,10 +281,10 @@ def test_a_crash_between_dead_letter_and_cursor_repeats_and_loses_nothing(root: 
     """The next process sends the batch again; the dead letter is there twice, known by its stream and number."""
 
     class Dying(Files):
-        def rename(self, source: Path, target: Path) -> None:
-            if target.name == "sink":
+        def pwrite(self, fd: int, data: bytes, offset: int) -> int:
+            if Path(f"/proc/self/fd/{fd}").resolve().name == "sink" and data.strip():
                 raise KeyboardInterrupt
-            super().rename(source, target)
+            return super().pwrite(fd, data, offset)
 
     refuses = Sink(refuses=lambda record: record.sequence == 2)
     shipment = shipment_of(root, Dying())

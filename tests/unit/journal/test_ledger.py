@@ -328,7 +328,6 @@ def test_cursors_then_ledger_then_unlink(layout: Layout, files: FaultyFiles):
         for before, after in itertools.pairwise(steps):
             assert before.ended < after.begun
     assert [str(call.path)[-8:-6] for call in unlinks] == ["01", f"{second:02d}"]
-    assert files.calls_of("fsync", path=str(layout.root)), "the new ledger is durable in its directory"
 
 
 @pytest.mark.parametrize("operation", ["fsync", "open", "write", "fdatasync", "unlink"])
@@ -427,3 +426,18 @@ def test_two_who_trim_the_same_dead_stream_do_not_disturb_each_other(layout: Lay
     busy.release()
     assert trim(stream, NOW, own=False) > 0
     assert len({line.first for line in ledger(layout)}) == len(ledger(layout)) == 5
+
+
+@pytest.mark.parametrize("nth", range(1, 7))
+def test_a_removal_that_was_cut_off_is_finished(layout: Layout, files: FaultyFiles, nth: int):
+    """Killed at any step, it leaves a stream that is removed again, or an empty directory; nothing stays for ever."""
+    stream, writer = a_stream(layout)
+    acknowledge(stream, "a", writer.sequence)
+    begun = files.interrupt("unlink", before=True, nth=nth, when=lambda call: not str(call.path).endswith(".jsonl"))
+    last = files.interrupt("rmdir", before=True, nth=2)
+    with pytest.raises(KeyboardInterrupt):
+        trim(stream, NOW, own=False)
+    assert begun.hits + last.hits == 1
+    files.heal()
+    trim(StreamDirectory(layout, stream.path), NOW, own=False)
+    assert not stream.path.exists()
