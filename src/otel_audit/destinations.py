@@ -9,13 +9,13 @@ from typing import Any, Final, cast
 from .delivery.destination import BYTES_MAX, RECORDS_MAX, Destination
 from .delivery.selection import RecordFilter, make_filter
 from .errors import ConfigurationError, describe
-from .exporters import ConfigurableExporter, exporter_class
+from .exporters import PRESETS, ConfigurableExporter, exporter_class
 from .journal.layout import check_destination_name
 from .options import Option, read_options, suggestion
 from .protocols import AuditRecordExporter
 
 DESTINATION_OPTIONS: Final = (
-    Option("type", "str", None, "otlp, http or file"),
+    Option("type", "str", None, "otlp, http, file or a preset"),
     Option("required", "bool", True, "records are kept until it has them; 'delivered' waits for it"),
     Option(
         "start", "enum", "earliest", "what a new destination gets of what is there already", choices=("earliest", "now")
@@ -172,7 +172,7 @@ class _Maker:
         return self._cls.from_options(self._options, self._environ, where=self._where)
 
     def __repr__(self) -> str:
-        return f"<makes {self._cls.__name__}>"
+        return f"<makes {getattr(self._cls, '__name__', self._cls)}>"
 
 
 def _spec_from_text(where: str, text: str) -> dict[str, Any]:
@@ -183,9 +183,13 @@ def _spec_from_text(where: str, text: str) -> dict[str, Any]:
         return {"type": "http", "url": text}
     if scheme == "file" and separator and rest:
         return {"type": "file", "path": rest}
+    if scheme in PRESETS and rest.startswith(("http://", "https://")):
+        return {"type": scheme, "url": rest}
+    if rest.startswith(("http://", "https://")) and re.fullmatch(r"[A-Za-z0-9_.-]{1,40}", scheme):
+        raise ConfigurationError(f"{where}: there is no preset {scheme!r}; {suggestion(scheme, PRESETS)}")
     shown = repr(text) if re.fullmatch(r"[A-Za-z0-9_.-]{1,40}", text) else describe(text)  # no credentials
     raise ConfigurationError(
-        f"{where}: {shown} is none of 'otlp', 'file:PATH', 'http://…', 'https://…'"
+        f"{where}: {shown} is none of 'otlp', 'file:PATH', 'http://…', 'https://…', 'PRESET:https://…'"
         + (" (to send OTLP to an address: {'type': 'otlp', 'endpoint': …})" if "otlp" in text else "")
     )
 

@@ -43,6 +43,22 @@ EXPORTERS: Final[Mapping[str, tuple[str, str]]] = {
 }
 """Type of a destination → module in this folder, class."""
 
+PRESETS: Final[Mapping[str, tuple[str, str]]] = {
+    "logvault": ("apis", "LOGVAULT"),
+    "logvault-0.1": ("apis", "LOGVAULT_OLD"),
+    "audit-log-framework": ("apis", "AUDIT_LOG_FRAMEWORK"),
+    "audit-log-framework-sdk": ("apis", "AUDIT_LOG_FRAMEWORK_SDK"),
+    "events": ("apis", "EVENTS"),
+    "splunk-hec": ("splunk", "SPLUNK"),
+    "elasticsearch": ("bulk", "ELASTICSEARCH"),
+    "opensearch": ("bulk", "OPENSEARCH"),
+    "loki": ("loki", "LOKI"),
+    "datadog": ("datadog", "DATADOG"),
+    "cloudevents": ("events_http", "CLOUDEVENTS"),
+    "webhook": ("events_http", "WEBHOOK"),
+}
+"""Type of a destination that is direct HTTP to a particular service → module in the folder ``presets``, its preset."""
+
 _PUBLIC: Final = {
     "FileExporter": "file", "HttpExporter": "http", "OtlpGrpcExporter": "otlp_grpc", "OtlpHttpExporter": "otlp_http",
 }  # fmt: skip
@@ -56,13 +72,14 @@ def __getattr__(name: str) -> Any:
 
 
 def exporter_class(type_name: str) -> type[ConfigurableExporter]:
-    """The class for a destination's type.
+    """The class for a destination's type; for a preset, what stands in the place of one.
 
     Raises:
         ConfigurationError: there is no such type; suggests the nearest.
     """
-    if type_name not in EXPORTERS:
-        raise ConfigurationError(f"there is no destination type {type_name!r}; {suggestion(type_name, EXPORTERS)}")
-    module, name = EXPORTERS[type_name]
+    known = {**EXPORTERS, **{kind: (f"presets.{module}", name) for kind, (module, name) in PRESETS.items()}}
+    if type_name not in known:
+        raise ConfigurationError(f"there is no destination type {type_name!r}; {suggestion(type_name, known)}")
+    module, name = known[type_name]
     found: type[ConfigurableExporter] = getattr(importlib.import_module(f".{module}", __name__), name)
     return found

@@ -175,6 +175,7 @@ class HttpExporter:
         self._own: dict[str, Any] = {}
         self._credentials = Credentials(options["auth"], environ, f"{where}.auth", options)
         self._client = HttpClient(options["url"], options, where, has_credentials=bool(self._credentials))
+        self._answer_max = _IDS_BODY_MAX if options["response_id"] else BODY_MAX
         self._method: str = options["method"]
         self._body: str = options["body"]
         self._list_name: str = options["list_name"]
@@ -246,7 +247,7 @@ class HttpExporter:
         """Headers that depend on what is sent."""
         if not self._key_header:
             return {}
-        return {self._key_header: _idempotency_key([record.record_id for record in records], self._body)}
+        return {self._key_header: idempotency_key([record.record_id for record in records], self._body)}
 
     def _judged(self, answer: Answer, records: Sequence[Written], deadline: float) -> dict[str, str]:
         """The receiver's ids where it took everything; raises ExportError where it did not."""
@@ -256,10 +257,19 @@ class HttpExporter:
 
     # -- one request ---------------------------------------------------------------------------------------------------
 
-    def _asked(self, content: bytes, records: Sequence[Written], deadline: float, *, url: str | None = None) -> Answer:
+    def _asked(
+        self,
+        content: bytes,
+        records: Sequence[Written],
+        deadline: float,
+        *,
+        url: str | None = None,
+        content_type: str | None = None,
+    ) -> Answer:
         """The answer to a request; credentials that are not accepted any more are renewed once."""
-        more = self._more_headers(records, content)
-        body_max = _IDS_BODY_MAX if self._id_path else BODY_MAX
+        more = dict(self._more_headers(records, content)) if records else {}
+        if content_type is not None:
+            more["Content-Type"] = content_type
         renewed = False
         while True:
             credentials = self._credentials.headers(deadline)
@@ -268,7 +278,7 @@ class HttpExporter:
                 content,
                 {**self._headers, **more, **credentials},
                 deadline,
-                body_max,
+                self._answer_max,
                 secrets=secrets_in(credentials),
                 url=url,
             )
@@ -330,7 +340,7 @@ def _unwritable(record: StoredRecord, batch: RecordBatch, error: Exception) -> R
     return RejectedExportError(text, refused={record.sequence: alone}, details=details)
 
 
-def _idempotency_key(ids: Sequence[str], body: str) -> str:
+def idempotency_key(ids: Sequence[str], body: str) -> str:
     """The record id where it can stand in a header, else, and for a batch, a hash of what identifies it."""
     if body == "record" and _HEADER_SAFE.fullmatch(ids[0]):
         return ids[0]
