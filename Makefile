@@ -10,10 +10,10 @@ PYTEST_ARGS ?=
 bin := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test acceptance bench lint format docs-check collector clean
+.PHONY: help demo test acceptance test-objectlock bench lint format docs-check collector clean
 
 help:  ## Show this list
-	@awk -F ':.*## +' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## +' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
 
 demo: .venv/.made  ## Show what it does: the whole way, on this machine
 	$(bin)/otel-audit demo
@@ -23,6 +23,11 @@ test: .venv/.made  ## Run the tests, without the long ones
 
 acceptance: .venv/.made  ## Run the long variants of the tests
 	$(bin)/python -m pytest -m slow $(PYTEST_ARGS)
+
+test-objectlock: .venv/.made  ## Show that archived records cannot be deleted, on Ceph (installs it with apt-get, as root)
+	tests/engines/ceph.sh
+	$(bin)/python -m pip install --quiet --group objectlock
+	OTEL_AUDIT_REQUIRE=collector,ceph $(bin)/python -m pytest tests/acceptance/test_object_lock.py $(PYTEST_ARGS)
 
 bench: .venv/.made  ## Measure, side by side with OpenTelemetry's own handler
 	$(bin)/python -m benchmarks
