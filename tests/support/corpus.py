@@ -59,15 +59,25 @@ def case_of(rule: str) -> Case:
     return read_case(DIRECTORY / f"{rule}.yaml")
 
 
-def runnable(text: str, peer: str = "http://127.0.0.1:9") -> str:
+def runnable(text: str, peer: str = "http://127.0.0.1:9", *, brokers: str = "", topic: str = "") -> str:
     """The same configuration with the addresses and directories of ``support.collector.Collector``.
 
     Args:
         text: of the configuration.
         peer: where its OTLP/HTTP exporters send to.
+        brokers: its Kafka.
+        topic: and its topic there.
     """
     config: dict[str, Any] = yaml.safe_load(text)
     for name, receiver in config["receivers"].items():
+        if "protocols" not in receiver:
+            receiver |= {
+                "brokers": [brokers],
+                "logs": {"topics": [topic]},
+                "group_id": topic,
+                "tls": {"insecure": True},
+            }
+            continue
         variable = "AUDIT" if "audit" in name else "HTTP"
         receiver["protocols"]["http"]["endpoint"] = f"${{env:OTELCOL_{variable}_ENDPOINT}}"
     for name, exporter in config["exporters"].items():
@@ -75,6 +85,8 @@ def runnable(text: str, peer: str = "http://127.0.0.1:9") -> str:
         if kind == "file":
             exporter["path"] = f"${{env:OTELCOL_DATA_DIR}}/{label}.jsonl"
             exporter["create_directory"] = True
+        if kind == "kafka":
+            exporter |= {"brokers": [brokers], "logs": {"topic": topic}, "tls": {"insecure": True}}
         if kind == "otlp_http":
             exporter["endpoint"] = peer
             exporter.setdefault("retry_on_failure", {}).update(initial_interval="50ms", max_interval="100ms")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,12 @@ from otel_audit.collector.rules import RULES
 from support.corpus import BAD, read_case
 
 ROOT = Path(__file__).parents[3]
-SHIPPED = sorted(path for path in (ROOT / "collector-config").rglob("*.yaml") if "service:\n" in path.read_text())
+SHIPPED = sorted(
+    path
+    for path in (ROOT / "collector-config").rglob("*.yaml")
+    if re.search(r"^receivers:", text := path.read_text(encoding="utf-8"), re.MULTILINE)
+    and re.search(r"^service:", text, re.MULTILINE)
+)
 # About two configurations that follow one another: tested below.
 ABOUT_HOPS = {"next-hop-limit"}
 
@@ -83,3 +89,51 @@ def test_the_next_hop_takes_what_this_one_lets_in(first: int, second: int, rules
     hops = [[Source(f"{limit}.yaml", HOP.format(limit=limit * 1024 * 1024))] for limit in (first, second)]
     assert [finding.rule for linted in lint(hops, {}, chain=True) for finding in linted.findings] == rules
     assert [finding.rule for linted in lint(hops, {}) for finding in linted.findings] == []
+
+
+QUEUES = """\
+receivers:
+  otlp/audit: {{}}
+processors:
+  memory_limiter: {{check_interval: 1s, limit_mib: 512}}
+exporters:
+  {exporter}
+connectors:
+  failover: {{priority_levels: [[logs/next]]{connector}}}
+extensions:
+  file_storage: {{directory: /var/lib/queue, fsync: true}}
+service:
+  extensions: [file_storage]
+  pipelines:
+    logs/audit: {{receivers: [otlp/audit], processors: [memory_limiter], exporters: [failover]}}
+    logs/next: {{receivers: [failover], exporters: [{name}]}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("exporter", "connector", "rules"),
+    [
+        # exporters that others hold have a queue each
+        ("loadbalancing: {resolver: {static: {hostnames: [a]}}}", "", ["memory-queue", "retry-gives-up"]),
+        ("loadbalancing: {protocol: {otlp: {sending_queue: {enabled: false}}}}", "", []),
+        ("loadbalancing: {sending_queue: {}, protocol: {otlp: {sending_queue: {enabled: false}}}}", "",
+         ["memory-queue", "retry-gives-up"]),
+        # a connector's queue is one, too
+        ("nop: {}", ", sending_queue: {}", ["memory-queue", "nowhere"]),
+        ("nop: {}", ", sending_queue: {storage: file_storage}", ["nowhere"]),
+        ("nop: {}", "", ["nowhere"]),
+        # queues that are off, or answer when the destination has
+        ("otlp_http: {endpoint: https://a}", "", ["memory-queue", "retry-gives-up"]),
+        ("otlp_http: {endpoint: https://a, sending_queue: {enabled: false}}", "", []),
+        ("otlp_http: {endpoint: https://a, sending_queue: {wait_for_result: true}}", "", []),
+        ("otlphttp: {endpoint: https://a, sending_queue: {wait_for_result: true}}", "", []),
+        # off where nothing is said
+        ("awss3: {s3uploader: {s3_bucket: a, unique_key_func_name: uuidv7}}", "", []),
+        ("awss3: {sending_queue: {}, s3uploader: {s3_bucket: a, unique_key_func_name: uuidv7}}", "",
+         ["memory-queue", "retry-gives-up"]),
+    ],
+)  # fmt: skip
+def test_every_queue_is_seen(exporter: str, connector: str, rules: list[str]) -> None:
+    """Those that are on by default, those inside other exporters, and those of connectors."""
+    text = QUEUES.format(exporter=exporter, connector=connector, name=exporter.partition(":")[0])
+    assert sorted({rule for rule, _ in found(text)}) == rules

@@ -68,6 +68,8 @@ def anybody_may_send(audited: Audited) -> Iterator[Hit]:
 @rule("unverified-peer", Severity.ERROR, "records go to whoever answers")
 def unverified_peer(audited: Audited) -> Iterator[Hit]:
     """No TLS to another machine, or TLS that verifies nothing."""
+    for receiver in audited.receivers("kafka"):
+        yield from _plain_kafka(receiver)
     for exporter in audited.exporters():
         settings = exporter.settings
         tls = settings.at("tls")
@@ -78,6 +80,8 @@ def unverified_peer(audited: Audited) -> Iterator[Hit]:
                 "records and acknowledge them",
                 "insecure_skip_verify: false, and tls.ca_file",
             )
+        if exporter.type == "kafka":
+            yield from _plain_kafka(exporter)
         if exporter.type not in ("otlp", "otlpgrpc", "otlphttp"):
             continue
         for key in ("endpoint", "logs_endpoint"):
@@ -91,6 +95,23 @@ def unverified_peer(audited: Audited) -> Iterator[Hit]:
                     f"{exporter.id} sends audit records to another machine unencrypted, and to whoever answers there",
                     "https and tls.ca_file, with cert_file and key_file for mutual TLS",
                 )
+
+
+def _plain_kafka(client: Component) -> Iterator[Hit]:
+    """A client of brokers on other machines that speaks no TLS, which is the default."""
+    tls = client.settings.at("tls")
+    away = [broker for broker in client.settings.at("brokers").items() if not _is_near(broker)]
+    if away and (not tls.given or tls.at("insecure").boolean(False) is True):
+        yield Hit(
+            tls.at("insecure"),
+            f"{client.id} speaks to brokers on other machines unencrypted, and to whoever answers there",
+            "tls.insecure: false with ca_file, and cert_file and key_file for mutual TLS",
+        )
+
+
+def _is_near(broker: View) -> bool:
+    address = broker.text()
+    return not isinstance(address, str) or is_loopback(address)
 
 
 @rule("context-lost", Severity.ERROR, "the queue forgets who sent it")

@@ -92,7 +92,17 @@ class Audited:
                 if component is None or name in seen or (types and component.type not in types):
                     continue
                 seen.add(name)
-                yield component
+                yield from _parts(component)
+
+
+def _parts(component: Component) -> Iterator[Component]:
+    """A component; of one that hands on to exporters of its own, those too."""
+    if component.type != "loadbalancing":
+        yield component
+        return
+    yield Component(component.kind, component.id, component.settings.at("protocol", "otlp"))
+    if component.settings.at("sending_queue").given:  # its own is off where nothing is said
+        yield component
 
 
 Check: TypeAlias = Callable[[Audited], Iterator[Hit]]

@@ -23,6 +23,20 @@ def kafka_acks(audited: Audited) -> Iterator[Hit]:
             )
 
 
+@rule("kafka-auto-topic", Severity.WARNING, "a topic that nobody has thought of")
+def kafka_auto_topic(audited: Audited) -> Iterator[Hit]:
+    """On where nothing is said."""
+    for exporter in audited.exporters("kafka"):
+        setting = exporter.settings.at("producer", "allow_auto_topic_creation")
+        if setting.boolean(True) is True:
+            yield Hit(
+                setting,
+                f"a topic that {exporter.id} does not find is made with the brokers' defaults: commonly one replica, "
+                "and seven days until its messages are deleted",
+                "producer.allow_auto_topic_creation: false, and a topic that was made on purpose",
+            )
+
+
 @rule("kafka-marking", Severity.ERROR, "a message counts as read before it is stored", loses=True)
 def kafka_marking(audited: Audited) -> Iterator[Hit]:
     """``message_marking.after`` is off where nothing is said."""

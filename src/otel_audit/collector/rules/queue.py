@@ -11,8 +11,8 @@ from .base import Audited, Hit, Severity, answers_early, persistent, queue_of, r
 
 @rule("memory-queue", Severity.ERROR, "a sending queue in memory", loses=True)
 def memory_queue(audited: Audited) -> Iterator[Hit]:
-    """The default of most exporters."""
-    for exporter in audited.exporters():
+    """The default of most exporters; the failover connector has one where it is given."""
+    for exporter in (*audited.exporters(), *(each for _, each in audited.connectors("failover"))):
         queue = answers_early(exporter)
         if queue is not None and not persistent(queue):
             what = "queues" if queue.given else "queues by default"
