@@ -120,3 +120,8 @@ OUTCOMES: Final = frozenset({"success", "failure", "unknown"})
 ACTOR_TYPES: Final = frozenset({"user", "service", "system"})
 SOURCE_TYPES: Final = frozenset({"ipv4", "ipv6", "hostname"})
 UNKNOWN: Final = "unknown"
+
+# -- the doctor's test event ---------------------------------------------------------------------------------
+EVENT_TEST: Final = "audit.delivery.test"
+TEST: Final = "otel_audit.test"
+"""True on a record that only tests a configuration: no event of an application."""

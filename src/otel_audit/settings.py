@@ -153,7 +153,7 @@ class _Values:
 
         A variable that looks like a misspelt one is an error; others are left alone, they may be somebody else's.
         """
-        names = {PREFIX + option.name.upper(): option for option in OPTIONS if option.name not in _ONLY_OBJECTS}
+        names = _variables()
         for variable, value in environ.items():
             option = names.get(variable)
             if option is not None:
@@ -226,6 +226,15 @@ def _from_file(path: Path) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"config_file: {path} is not TOML: {error}") from error
     return found
+
+
+def _variables() -> dict[str, Option]:
+    return {PREFIX + option.name.upper(): option for option in OPTIONS if option.name not in _ONLY_OBJECTS}
+
+
+def known_variables() -> frozenset[str]:
+    """Names of all environment variables of ours that are read."""
+    return frozenset({*_variables(), CONFIG_VARIABLE})
 
 
 # -- single values --------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from .collector import collector
 from .demo.command import demo
 from .destination import destinations
 from .dlq import dead_letters
+from .doctor.command import doctor
 from .output import ATTENTION, FINE, WRONG, say
 from .ship import ship
 from .status import status
@@ -58,6 +59,7 @@ app.command()(ship)
 app.add_typer(destinations)
 app.add_typer(collector)
 app.add_typer(dead_letters)
+app.command()(doctor)
 app.command()(demo)
 
 

@@ -20,7 +20,16 @@ from ..formats.jsonl import as_plain
 from ..journal.layout import Layout, check_destination_name
 from ..options import suggestion
 from ..settings import load_settings
-from .locate import JournalOption, JsonOption, ServiceOption, existing_layout, find_journal
+from .locate import (
+    ConfigOption,
+    DestinationsOption,
+    JournalOption,
+    JsonOption,
+    ServiceOption,
+    existing_layout,
+    find_journal,
+    named_destinations,
+)
 from .output import ATTENTION, FINE, age, console, row, safe, say, table, write_json
 
 TIMEOUT_S = 60.0
@@ -135,21 +144,8 @@ def replay(
         str | None,
         typer.Option("--to", metavar="OTHER", help="Send them to this destination instead.", show_default=False),
     ] = None,
-    destination: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--destination",
-            metavar="NAME=SPEC",
-            show_default=False,
-            help="Where a destination is, like archive=https://audit.example.com/v1/events; else as configured.",
-        ),
-    ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            "--config", metavar="FILE", show_default=False, help="Configuration file, in TOML; else OTEL_AUDIT_CONFIG."
-        ),
-    ] = None,
+    destination: DestinationsOption = None,
+    config: ConfigOption = None,
     again: Annotated[
         bool, typer.Option("--again", help="Also those that a replay delivered, or perhaps delivered.")
     ] = False,
@@ -168,7 +164,7 @@ def replay(
     """  # fmt: skip
     options: dict[str, Any] = {"journal": journal, "service_name": service, "config_file": config}
     if destination:
-        options["destinations"] = _named(destination)
+        options["destinations"] = named_destinations(destination)
     settings = load_settings(options)
     layout = existing_layout(settings.journal)
     letters = _letters(layout, name)
@@ -235,16 +231,6 @@ def _target(destinations: Iterable[Destination], name: str) -> Destination:
             f"--destination {name}=SPEC, or with --config the file that the application uses"
         )
     return known[name]
-
-
-def _named(given: list[str]) -> dict[str, str]:
-    named: dict[str, str] = {}
-    for item in given:
-        name, separator, spec = item.partition("=")
-        if not separator or not spec:
-            raise ConfigurationError(f"--destination: {item!r} must be NAME=SPEC, like archive=otlp")
-        named[check_destination_name(name)] = spec
-    return named
 
 
 def _summary(letter: Letter) -> dict[str, Any]:

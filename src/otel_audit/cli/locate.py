@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ..errors import ConfigurationError
-from ..journal.layout import Layout
+from ..journal.layout import Layout, check_destination_name
 from ..settings import load_settings
 
 JournalOption = Annotated[
@@ -24,6 +24,21 @@ ServiceOption = Annotated[
     typer.Option(
         "--service", metavar="NAME", help="Whose journal, where no directory is given; else OTEL_SERVICE_NAME.",
         show_default=False,
+    ),
+]  # fmt: skip
+DestinationsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--destination", metavar="NAME=SPEC", show_default=False,
+        help="Where to, like collector=otlp or archive=file:/srv/audit.jsonl; may be given several times; else as "
+        "configured.",
+    ),
+]  # fmt: skip
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", metavar="FILE", show_default=False,
+        help="Configuration file, in TOML; else OTEL_AUDIT_CONFIG, and OTEL_AUDIT_DESTINATIONS and the others.",
     ),
 ]  # fmt: skip
 JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON on stdout, and nothing else there.")]
@@ -54,3 +69,20 @@ def existing_layout(root: Path) -> Layout:
         ) from None
     group = info.st_gid if info.st_mode & stat.S_ISGID else None
     return Layout(root, stat.S_IMODE(info.st_mode) & 0o666 | 0o600, group)
+
+
+def named_destinations(given: list[str]) -> dict[str, str]:
+    """What ``--destination NAME=SPEC`` says.
+
+    Raises:
+        ConfigurationError: one of them is something else, or a name is there twice.
+    """
+    named: dict[str, str] = {}
+    for item in given:
+        name, separator, spec = item.partition("=")
+        if not separator or not spec:
+            raise ConfigurationError(f"--destination: {item!r} must be NAME=SPEC, like collector=otlp")
+        if check_destination_name(name) in named:
+            raise ConfigurationError(f"--destination: {name!r} is given twice")
+        named[name] = spec
+    return named

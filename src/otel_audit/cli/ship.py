@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
@@ -17,10 +16,18 @@ from ..delivery.shipper import Shipper
 from ..errors import ConfigurationError
 from ..health import journal_status
 from ..journal.journal import Journal
-from ..journal.layout import Layout, check_destination_name
+from ..journal.layout import Layout
 from ..settings import load_settings
 from .left import What, what_is_left
-from .locate import JournalOption, JsonOption, ServiceOption, existing_layout
+from .locate import (
+    ConfigOption,
+    DestinationsOption,
+    JournalOption,
+    JsonOption,
+    ServiceOption,
+    existing_layout,
+    named_destinations,
+)
 from .output import ATTENTION, FINE, console, row, say, table, write_json
 from .rounds import ship_until_stopped, ship_what_is_there
 from .signals import stop_on
@@ -36,25 +43,8 @@ def ship(
     timeout: Annotated[
         float, typer.Option("--timeout", metavar="S", min=0, help="With --once: end after so many seconds in any case.")
     ] = TIMEOUT_S,
-    destination: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--destination",
-            metavar="NAME=SPEC",
-            show_default=False,
-            help="Where to, like collector=otlp or archive=file:/srv/audit.jsonl; may be given several times; else as "
-            "configured.",
-        ),
-    ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            "--config",
-            metavar="FILE",
-            show_default=False,
-            help="Configuration file, in TOML; else OTEL_AUDIT_CONFIG, and OTEL_AUDIT_DESTINATIONS and the others.",
-        ),
-    ] = None,
+    destination: DestinationsOption = None,
+    config: ConfigOption = None,
     for_living: Annotated[
         bool, typer.Option("--for-living", help="Deliver for living processes too, as a sidecar does.")
     ] = False,
@@ -69,7 +59,7 @@ def ship(
     """
     options: dict[str, Any] = {"journal": journal, "service_name": service, "config_file": config}
     if destination:
-        options["destinations"] = _named(destination)
+        options["destinations"] = named_destinations(destination)
     settings = load_settings(options)
     layout = existing_layout(settings.journal)
     if not settings.destinations:
@@ -105,18 +95,6 @@ def ship(
     complete = ended and not (once and left.reasons)
     sys.stdout.flush()
     _end(FINE if complete else ATTENTION, hurry=not ended)
-
-
-def _named(given: list[str]) -> dict[str, str]:
-    named: dict[str, str] = {}
-    for item in given:
-        name, separator, spec = item.partition("=")
-        if not separator or not spec:
-            raise ConfigurationError(f"--destination: {item!r} must be NAME=SPEC, like collector=otlp")
-        if check_destination_name(name) in named:
-            raise ConfigurationError(f"--destination: {name!r} is given twice")
-        named[name] = spec
-    return named
 
 
 def _log_to_stderr() -> None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import BlockedExportError, ConfigurationError
 from .answers import clean
+from .endpoint import Endpoint
 from .grpc_answers import error_of_call, headers_of
 from .http_client import carry_credentials, check_tls, checked_headers, warn_of_plain_text
 from .otlp_options import GrpcEndpoint
@@ -72,6 +73,14 @@ class GrpcClient:
         self._pid = 0
         self._busy = threading.Lock()
         self._inherited: list[object] = []
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where it sends to."""
+        certificate, client_certificate, client_key = self._files
+        return Endpoint(
+            self.shown_url, self._endpoint.secure, True, certificate, client_certificate, client_key, http=False
+        )
 
     def deadline(self, timeout_s: float) -> float:
         """When a request that begins now has to be over, on the monotonic clock."""

@@ -23,6 +23,7 @@ from ..protocols import ExportResult
 from .answers import Answer, error_of_answer
 from .courtesy import let_others_run
 from .credentials import Credentials
+from .endpoint import Endpoint
 from .http_client import BODY_MAX, HTTP_OPTIONS, HttpClient, check_header_name
 from .secret import secrets_in
 
@@ -219,6 +220,11 @@ class HttpExporter:
         """Let go of the connection.  May be called twice."""
         self._client.close()
         self._credentials.close()
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where it sends to."""
+        return self._client.endpoint
 
     def __repr__(self) -> str:
         shown = f"{self._method} " if self._name == "http" else f"{self._name} "

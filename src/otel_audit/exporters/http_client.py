@@ -23,6 +23,7 @@ from .._version import __version__
 from ..errors import BlockedExportError, ConfigurationError, ExportError
 from ..options import Option
 from .answers import Answer, clean, error_of_failure
+from .endpoint import Endpoint
 from .secret import covered, covered_text, secrets_in
 
 if TYPE_CHECKING:
@@ -102,6 +103,13 @@ class HttpClient:
         self._deadline: Deadline | None = None
         self._pid = 0
         self._inherited: list[object] = []
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where it sends to."""
+        certificate, client_certificate, client_key = self._files
+        secure = self.url.startswith("https://")
+        return Endpoint(self.shown_url, secure, self._verify, certificate, client_certificate, client_key)
 
     def deadline(self, timeout_s: float) -> float:
         """When a request that begins now has to be over, on the monotonic clock."""

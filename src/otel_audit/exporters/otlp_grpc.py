@@ -13,6 +13,7 @@ from ..formats.otlp_answer import parse_logs_response
 from ..options import Option, read_options
 from ..protocols import ExportResult
 from .answers import rejected_in_part, request_id_of
+from .endpoint import Endpoint
 from .grpc_client import GrpcClient
 from .otlp_options import (
     GRPC,
@@ -125,6 +126,11 @@ class OtlpGrpcExporter:
     def close(self) -> None:
         """Let go of the connection.  May be called twice."""
         self._client.close()
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where it sends to."""
+        return self._client.endpoint
 
     def __repr__(self) -> str:
         return f"<OtlpGrpcExporter {self._client.shown_url}>"

@@ -22,6 +22,7 @@ from .answers import (
     rejected_in_part,
     request_id_of,
 )
+from .endpoint import Endpoint
 from .http_client import HttpClient
 from .otlp_options import (
     GRPC,
@@ -147,6 +148,11 @@ class OtlpHttpExporter:
     def close(self) -> None:
         """Let go of the connection.  May be called twice."""
         self._client.close()
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where it sends to."""
+        return self._client.endpoint
 
     def __repr__(self) -> str:
         return f"<OtlpHttpExporter {self._client.shown_url}>"
