@@ -24,6 +24,7 @@ QUESTIONS = {
     "group_commit": "group_commit",
     "drain_latency": "drain_latency",
     "backlog": "backlog",
+    "fan_out": "fan_out",
     "verify": "verify",
     "import": "importing",
     "encode": "encode",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import pty
 import select
@@ -55,8 +56,13 @@ def require(journal: Path, *names: str) -> None:
 
 
 def run(*arguments: object) -> int:
-    """Run the command line in this process."""
-    return main([str(argument) for argument in arguments])
+    """Run the command line in this process; what it does to our logger ends with it."""
+    logger = logging.getLogger("otel_audit")
+    handlers, propagate = logger.handlers[:], logger.propagate
+    try:
+        return main([str(argument) for argument in arguments])
+    finally:
+        logger.handlers[:], logger.propagate = handlers, propagate
 
 
 def run_json(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 0) -> Any:
