@@ -176,11 +176,11 @@ def test_an_authority_that_is_not_known(capsys: pytest.CaptureFixture[str], jour
 
 @pytest.fixture
 def skewed() -> Iterator[str]:
-    """An API whose clock is an hour behind."""
+    """An API whose clock is two hours behind."""
 
     class Handler(BaseHTTPRequestHandler):
         def date_time_string(self, timestamp: float | None = None) -> str:
-            return format_datetime(datetime.now(timezone.utc) - timedelta(hours=1), usegmt=True)
+            return format_datetime(datetime.now(timezone.utc) - timedelta(hours=2), usegmt=True)
 
         def do_HEAD(self) -> None:
             self.send_response(405)
@@ -206,7 +206,7 @@ def test_a_clock_that_is_off(capsys: pytest.CaptureFixture[str], journal: Path, 
     found = examine(capsys, "--journal", journal, "--destination", f"api={skewed}", "--timeout", 20, code=1)
     assert levels(found["destination api"]) == ["ok", "ok"]
     assert levels(found["clock"]) == ["failing"]
-    assert "1.0 h ahead of" in found["clock"][0]["message"]
+    assert "2.0 h ahead of" in found["clock"][0]["message"]
 
 
 def test_the_environment(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import math
 import socket
 import ssl
 import time
@@ -97,9 +98,11 @@ def _clock_ahead_s(endpoint: Endpoint, timeout_s: float) -> float | None:
         with httpx.Client(verify=verify, trust_env=False, timeout=timeout_s) as client:
             begun = time.time()
             answer = client.head(endpoint.url)
-            ours = (begun + time.time()) / 2
-        theirs = parsedate_to_datetime(answer.headers["Date"]).timestamp()
-        return ours - (theirs + 0.5)
+            ended = time.time()
+        theirs = parsedate_to_datetime(answer.headers["Date"]).timestamp() + 0.5
+        ahead = (begun + ended) / 2 - theirs
+        unsure = (ended - begun) / 2  # it may have been written at any moment in between
+        return math.copysign(max(abs(ahead) - unsure, 0.0), ahead)
     return None
 
 
