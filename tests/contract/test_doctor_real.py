@@ -18,6 +18,7 @@ import trustme
 
 from otel_audit import semconv as sc
 from otel_audit.testing import ScriptedReceiver
+from otel_audit.testing.grpc_receiver import ScriptedGrpcReceiver
 from support.cli import clean_environment, emit, everything_in, provide, run, run_json
 
 HOST = "127.0.0.1"
@@ -292,3 +293,15 @@ def test_it_says_it_for_people(capsys: pytest.CaptureFixture[str], journal: Path
     assert "→ see that the receiver runs" in said.out
     assert "Traceback" not in said.out + said.err
     assert run("doctor", "--destination", "c") == 2
+
+
+def test_a_receiver_of_grpc(capsys: pytest.CaptureFixture[str], journal: Path, tmp_path: Path) -> None:
+    """Reached and tried like the others; it says no time, so the clocks are not compared."""
+    config = tmp_path / "audit.toml"
+    with ScriptedGrpcReceiver() as receiver:
+        lines = ["[destinations.c]", 'type = "otlp"', 'protocol = "grpc"', f'endpoint = "{receiver.endpoint}"']
+        config.write_text("\n".join(lines))
+        found = examine(capsys, "--journal", journal, "--config", config, "--timeout", 20)
+        assert levels(found["destination c"]) == ["ok", "ok"]
+        assert "clock" not in found
+        assert [record.event_name for record in receiver.records if record.attributes.get(sc.TEST)] == [sc.EVENT_TEST]

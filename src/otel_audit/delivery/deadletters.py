@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -70,12 +71,53 @@ def read_dead_letters(layout: Layout, destination: str) -> Iterator[DeadLetter]:
         data = layout.dead_letters(destination).read_bytes()
     except FileNotFoundError:
         return
+    yield from _letters_in(data)
+
+
+def _letters_in(data: bytes) -> Iterator[DeadLetter]:
     for line in data.splitlines():
         try:
             letter = msgspec.json.decode(line, type=DeadLetter)
         except msgspec.MsgspecError:
             continue
         yield letter
+
+
+class Buried:
+    """Says which records of a stream are among the dead letters of a destination; reads only what is new.
+
+    Args:
+        layout: the journal.
+        destination: the destination.
+    """
+
+    def __init__(self, layout: Layout, destination: str) -> None:
+        self._path = layout.dead_letters(destination)
+        self._stream_id = ""
+        self._read = 0
+        self._sequences: set[int] = set()
+
+    def has(self, stream_id: str, sequence: int) -> bool:
+        """Whether the record is there.
+
+        Raises:
+            OSError: the dead letters cannot be read.
+        """
+        if stream_id != self._stream_id:
+            self._stream_id, self._read, self._sequences = stream_id, 0, set()
+        try:
+            with self._path.open("rb") as file:
+                if file.seek(0, os.SEEK_END) > self._read:
+                    file.seek(self._read)
+                    data = file.read()
+                    whole = data.rfind(b"\n") + 1
+                    self._sequences.update(
+                        each.sequence for each in _letters_in(data[:whole]) if each.stream_id == stream_id
+                    )
+                    self._read += whole
+        except FileNotFoundError:
+            return False
+        return sequence in self._sequences
 
 
 def keep_response_ids(layout: Layout, destination: str, stream_id: str, ids: Mapping[str, str]) -> None:

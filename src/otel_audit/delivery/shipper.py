@@ -17,7 +17,7 @@ from ..journal.journal import Journal
 from ..journal.streams import DEAD, StreamDirectory
 from ..journal.threads import OwnThread, Wake
 from ..protocols import AuditRecordExporter
-from .deadletters import read_dead_letters
+from .deadletters import Buried
 from .destination import Destination, DestinationState
 from .fleet import SCAN_INTERVAL_S, Fleet
 from .pace import paced
@@ -59,6 +59,7 @@ class Shipper:
         self._journal = journal
         self._adopt = adopt
         self._for_living = for_living
+        self._buried = Buried(journal.layout, destination.name)
         self._listeners: dict[int, Callable[[], None]] = {}
         self._reset()
 
@@ -164,8 +165,7 @@ class Shipper:
         cursor = self.cursor(stream_id)
         if cursor is None or cursor.dead_lettered == 0:
             return False
-        letters = read_dead_letters(self._journal.layout, self.destination.name)
-        return any(letter.stream_id == stream_id and letter.sequence == sequence for letter in letters)
+        return self._buried.has(stream_id, sequence)
 
     def wait_for(self, stream_id: str, sequence: int, timeout_s: float, *, or_gone: bool = False) -> bool:
         """Wait until the destination has a record; whether it has it in time.

@@ -10,7 +10,8 @@ import msgspec
 import pytest
 
 from otel_audit.batch import RecordBatch, StoredRecord
-from otel_audit.delivery.deadletters import bury, keep_response_ids, read_dead_letters
+from otel_audit.delivery import deadletters
+from otel_audit.delivery.deadletters import Buried, bury, keep_response_ids, read_dead_letters
 from otel_audit.errors import RejectedExportError
 from otel_audit.journal.files import Files
 from otel_audit.journal.layout import Layout
@@ -118,3 +119,25 @@ def test_the_record_in_a_dead_letter_is_json_like_the_rest(tmp_path: Path) -> No
     bury(layout, "archive", batch(), [(batch().records[0], RejectedExportError("no"))])
     line = json.loads(layout.dead_letters("archive").read_bytes())
     assert line["record"] == msgspec.json.decode(CANONICAL)
+
+
+def test_looking_for_a_letter_reads_only_what_is_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits for ``delivered`` asks each time; the file may be long."""
+    layout = layout_in(tmp_path)
+    buried = Buried(layout, "archive")
+    assert not buried.has("stream-1", 7)
+    bury(layout, "archive", batch(), [(batch().records[0], RejectedExportError("no"))])
+    assert buried.has("stream-1", 7)
+    parsed: list[bytes] = []
+    monkeypatch.setattr(deadletters, "_letters_in", lambda data: parsed.append(data) or iter(()))
+    assert buried.has("stream-1", 7)
+    assert parsed == []
+    monkeypatch.undo()
+    path = layout.dead_letters("archive")
+    whole = path.read_bytes()
+    path.write_bytes(whole + whole[: len(whole) // 2])  # a writer is in mid-line, or died there
+    assert not buried.has("stream-1", 8)
+    bury(layout, "archive", batch(), [(batch().records[1], RejectedExportError("no"))])
+    assert buried.has("stream-1", 8)
+    assert not buried.has("stream-2", 7)
+    assert buried.has("stream-1", 7)

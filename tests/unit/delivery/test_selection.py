@@ -7,23 +7,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from otel_audit import semconv as sc
+from otel_audit.delivery.replay import read_letters
 from otel_audit.delivery.selection import RecordFilter, make_filter
-from otel_audit.delivery.shipper import drain
+from otel_audit.delivery.shipper import Shipper, drain
 from otel_audit.destinations import make_destination
 from otel_audit.errors import (
     BlockedExportError,
     ConfigurationError,
     DeliveryFilteredError,
     DeliveryTimeoutError,
+    RejectedExportError,
     RetryableExportError,
 )
 from otel_audit.journal.cursor import Cursor
 from otel_audit.journal.journal import Journal
 from otel_audit.journal.ledger import Policy, trim
 from otel_audit.journal.streams import list_streams
-from support.delivery import Ships, Sink, append, dead_stream, make_journal, own_stream
+from support.delivery import Ships, Sink, append, dead_stream, destination, make_journal, own_stream
 from support.provider import login, make_provider
 
 FACTS: dict[str, Any] = {sc.ACTION: "LOGIN", sc.OUTCOME: "failure", sc.TENANT: "acme", sc.SEVERITY_NUMBER: 13}
@@ -297,3 +301,61 @@ def test_the_journal_is_untouched_by_filters(tmp_path: Path) -> None:
     assert journal.writer is not None
     assert journal.writer.sequence == 4
     journal.close()
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    pattern=st.text("wo", min_size=1, max_size=14),
+    answers=st.lists(st.sampled_from(["take", "later", "blocked", "part", "refuse"]), max_size=10),
+    records_max=st.integers(1, 6),
+    bad=st.sets(st.integers(0, 13), max_size=4),
+    restarts=st.integers(0, 3),
+)
+def test_every_record_is_exactly_one_of_the_four(
+    tmp_path_factory: pytest.TempPathFactory,
+    pattern: str,
+    answers: list[str],
+    records_max: int,
+    bad: set[int],
+    restarts: int,
+) -> None:
+    """Delivered, dead-lettered, filtered or pending, whatever is answered, and however often it begins anew."""
+    journal = make_journal(tmp_path_factory.mktemp("selection"))
+    wanted = mixed(journal, pattern)
+    refused = {wanted[number] for number in bad if number < len(wanted)}
+    script = [_answer(word) for word in answers]
+    sink = Sink(*script, refuses=lambda record: record.record_id in refused)
+    for _ in range(restarts + 1):
+        shipper = Shipper(journal, destination(sink, filter=EVEN, records_max=records_max))
+        for _ in range(4):
+            shipper.step()
+            cursor = shipper.cursor(own_stream(journal))
+            assert cursor is not None
+            assert cursor.acknowledged == cursor.delivered + cursor.dead_lettered + cursor.filtered
+        shipper.close()
+    sink.script.clear()  # in the end it works, and takes a newer record: evidence against the refused ones
+    wanted += mixed(journal, "w")
+    shipper = Shipper(journal, destination(sink, filter=EVEN))
+    assert drain(shipper, timeout_s=10)
+    shipper.close()
+    cursor = shipper.cursor(own_stream(journal))
+    letters = {letter.record.record_id for letter in read_letters(journal.layout, "sink")}
+    assert set(sink.ids) | letters == set(wanted), "none is missing, and nothing that is not wanted was sent"
+    assert cursor == Cursor(
+        acknowledged=len(pattern) + 2,
+        delivered=len(wanted) - len(letters),
+        dead_lettered=len(letters),
+        filtered=pattern.count("o") + 1,
+    )
+    assert letters <= refused
+    journal.close()
+
+
+def _answer(word: str) -> Exception | None:
+    return {
+        "take": None,
+        "later": RetryableExportError("503"),
+        "blocked": BlockedExportError("401"),
+        "part": RetryableExportError("reset", accepted=1),
+        "refuse": RejectedExportError("400"),
+    }[word]
