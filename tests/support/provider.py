@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from otel_audit.batch import StoredRecord
+from otel_audit.delivery.backoff import Backoff
 from otel_audit.journal.layout import Layout
 from otel_audit.journal.reader import StreamReader
 from otel_audit.journal.streams import list_streams
@@ -14,15 +15,18 @@ from otel_audit.provider import AuditProvider
 from otel_audit.settings import load_settings
 from support.delivery import AT_ONCE
 
+SOON = Backoff(first_s=0.05, max_s=0.05)
+"""For a destination that is down beside others that are not: it leaves them the processor."""
+
 LOGIN: dict[str, Any] = {"actor": "u-42", "outcome": "success"}
 
 
-def make_provider(root: Path, *, files: Any = None, **options: Any) -> AuditProvider:
+def make_provider(root: Path, *, files: Any = None, retry: Backoff = AT_ONCE, **options: Any) -> AuditProvider:
     """A provider that journals only, on whatever file system; its destinations are tried again at once."""
     settings = load_settings({"journal": root, "destinations": {}, "allow_volatile": True, **options}, {})
     for destination in settings.destinations:
-        object.__setattr__(destination, "retry", AT_ONCE)
-        object.__setattr__(destination, "blocked", AT_ONCE)
+        object.__setattr__(destination, "retry", retry)
+        object.__setattr__(destination, "blocked", retry)
         object.__setattr__(destination, "delay_s", 0.0)
     return AuditProvider(settings, layout=Layout(root, files=files) if files is not None else None)
 

@@ -18,7 +18,7 @@ from otel_audit.errors import BlockedExportError, RetryableExportError
 from otel_audit.health import DestinationStatus
 from otel_audit.observation import Observation
 from support.delivery import Sink, until
-from support.provider import login, make_provider
+from support.provider import SOON, login, make_provider
 
 NOW_NS = 1_800_000_000_000_000_000
 MINUTE = 60 * 1_000_000_000
@@ -122,7 +122,7 @@ def configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]
     made: list[Any] = []
 
     def configure(**options: Any) -> Any:
-        provider = make_provider(tmp_path / "journal", **options)
+        provider = make_provider(tmp_path / "journal", retry=SOON, **options)
         monkeypatch.setattr(default, "_provider", provider)
         made.append(provider)
         return provider

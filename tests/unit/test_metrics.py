@@ -18,7 +18,7 @@ from otel_audit import metrics
 from otel_audit import semconv as sc
 from otel_audit.errors import BlockedExportError, ConfigurationError, InvalidRecordError, JournalClosedError
 from support.delivery import Sink, until
-from support.provider import login, make_provider
+from support.provider import SOON, login, make_provider
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 
@@ -59,7 +59,7 @@ def reader(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemoryMetricReader]:
 def test_what_was_emitted_exported_and_is_left(tmp_path: Path, reader: InMemoryMetricReader) -> None:
     """The draft's names; the journal's own records are not counted as emitted, but a destination gets them."""
     up, down = Sink(), Sink(*[BlockedExportError("401")] * 1_000_000)
-    provider = make_provider(tmp_path / "j", destinations={"up": up, "down": down})
+    provider = make_provider(tmp_path / "j", retry=SOON, destinations={"up": up, "down": down})
     for _ in range(5):
         login(provider.get_audit_logger())
     until(lambda: len(up.accepted) == 6 and provider.shippers[0].delivered == 6)
@@ -121,7 +121,7 @@ def test_dead_letters_and_filtered_records_are_shown(tmp_path: Path, reader: InM
 def test_requests_and_syncs_are_timed(tmp_path: Path, reader: InMemoryMetricReader) -> None:
     """One value for each request, with what went wrong; syncs by their number and their sum."""
     sink = Sink(BlockedExportError("401"))
-    provider = make_provider(tmp_path / "j", destinations={"one": sink})
+    provider = make_provider(tmp_path / "j", retry=SOON, destinations={"one": sink})
     login(provider.get_audit_logger(), durability="disk")
     assert provider.flush(20)
     read = Read(reader)
@@ -171,7 +171,7 @@ def test_a_journal_that_cannot_be_measured_breaks_no_collection(
 
 def test_no_instrument_touches_the_way_of_a_record(tmp_path: Path, reader: InMemoryMetricReader) -> None:
     """All but one are observable, and that one is about requests."""
-    provider = make_provider(tmp_path / "j", destinations={})
+    provider = make_provider(tmp_path / "j", retry=SOON, destinations={})
     calls: list[float] = []
     duration = metrics._meter.duration
     metrics._meter.duration = type("Counting", (), {"record": lambda _, value, __: calls.append(value)})()

@@ -10,7 +10,7 @@ from otel_audit.batch import RecordBatch
 from otel_audit.errors import BlockedExportError, DeliveryTimeoutError, RetryableExportError
 from otel_audit.protocols import ExportResult
 from support.delivery import Sink, until
-from support.provider import login, make_provider
+from support.provider import SOON, login, make_provider
 
 
 class Slow(Sink):
@@ -79,7 +79,7 @@ def test_dead_slow_and_fast_ones_do_not_wait_for_each_other(tmp_path: Path) -> N
 
 def _wait_is_for_the_missing_only(logger: object) -> None:
     try:
-        login(logger, durability="delivered", timeout_s=3)  # type: ignore[arg-type]
+        login(logger, durability="delivered", timeout_s=10)  # type: ignore[arg-type]
     except DeliveryTimeoutError as error:
         assert set(error.missing) == {"hanging", "blocked", "slow"}
         assert error.journaled is True
@@ -90,7 +90,7 @@ def _wait_is_for_the_missing_only(logger: object) -> None:
 def test_any_number_of_destinations_gets_everything(tmp_path: Path) -> None:
     """Fifty of them: each has every record once, in order."""
     sinks = {f"d{number}": Sink() for number in range(50)}
-    with make_provider(tmp_path / "j", destinations=sinks) as provider:
+    with make_provider(tmp_path / "j", retry=SOON, destinations=sinks) as provider:
         logger = provider.get_audit_logger()
         ids = [login(logger).record_id for _ in range(50)]
         assert provider.flush(60)
@@ -100,7 +100,7 @@ def test_any_number_of_destinations_gets_everything(tmp_path: Path) -> None:
 def test_an_exporter_that_cannot_be_made_stops_no_other(tmp_path: Path) -> None:
     """Its destination is blocked with the reason; the others go on."""
     fast = Sink()
-    provider = make_provider(tmp_path / "j", destinations={"broken": Sink(), "fast": fast})
+    provider = make_provider(tmp_path / "j", retry=SOON, destinations={"broken": Sink(), "fast": fast})
 
     def fails() -> Sink:
         raise RuntimeError("no such library")

