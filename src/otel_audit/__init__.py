@@ -13,6 +13,7 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from .batch import RecordBatch, StoredRecord
+    from .capture.otel import AuditLogRecordProcessor
     from .capture.stdlib import AUDIT, AuditContextFilter, AuditHandler
     from .capture.structlog import StructlogAuditProcessor
     from .checkup import Health
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
         RetryableExportError,
         UnsafeJournalError,
     )
+    from .exporters.sdk import SdkExporter
     from .health import FlushResult
     from .protocols import AuditRecordExporter, AuditRecordProcessor, Clock, ExportResult
     from .provider import AuditLogger, AuditProvider
@@ -51,6 +53,7 @@ __all__ = [
     "AuditContextFilter",
     "AuditError",
     "AuditHandler",
+    "AuditLogRecordProcessor",
     "AuditLogger",
     "AuditProvider",
     "AuditReceipt",
@@ -79,6 +82,7 @@ __all__ = [
     "RecordBatch",
     "RejectedExportError",
     "RetryableExportError",
+    "SdkExporter",
     "Source",
     "StoredRecord",
     "StructlogAuditProcessor",
@@ -98,6 +102,7 @@ __all__ = [
 
 _HOMES = {
     "batch": ("RecordBatch", "StoredRecord"),
+    "capture.otel": ("AuditLogRecordProcessor",),
     "capture.stdlib": ("AUDIT", "AuditContextFilter", "AuditHandler"),
     "capture.structlog": ("StructlogAuditProcessor",),
     "checkup": ("Health",),
@@ -109,6 +114,7 @@ _HOMES = {
         "JournalClosedError", "JournalError", "JournalFullError", "JournalSyncError", "NotConfiguredError",
         "RejectedExportError", "RetryableExportError", "UnsafeJournalError",
     ),
+    "exporters.sdk": ("SdkExporter",),
     "health": ("FlushResult",),
     "protocols": ("AuditRecordExporter", "AuditRecordProcessor", "Clock", "ExportResult"),
     "provider": ("AuditLogger", "AuditProvider"),

@@ -173,9 +173,9 @@ def run_blocks(blocks: list[Block], directory: Path) -> subprocess.CompletedProc
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("group", groups_of(blocks_of(README)), ids=_name)
-def test_readme_python_runs(group: list[Block], tmp_path: Path) -> None:
-    """Each Python block of the README runs; one that cannot run here says why, and is listed as skipped."""
+@pytest.mark.parametrize("group", [g for d in documents() for g in groups_of(blocks_of(d))], ids=_name)
+def test_python_blocks_run(group: list[Block], tmp_path: Path) -> None:
+    """Each Python block of every document runs; one that cannot run here says why, and is listed as skipped."""
     reason = group[0].note("not run")
     if reason is not None:
         assert reason, f"{group[0].where}: write <!-- not run: reason -->"

@@ -18,8 +18,11 @@ def make_certificates(folder: Path) -> Path:
         subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True, timeout=60)
 
     new_key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-    openssl("req", "-x509", *new_key, "-keyout", "ca.key", "-out", "ca.pem", "-days", "2", "-subj", "/CN=authority")
-    (folder / "server.cnf").write_text("subjectAltName=IP:127.0.0.1\n")
+    openssl(  # with the extensions that Python insists on from 3.13 on
+        "req", "-x509", *new_key, "-keyout", "ca.key", "-out", "ca.pem", "-days", "2", "-subj", "/CN=authority",
+        "-addext", "keyUsage=critical,keyCertSign,cRLSign",
+    )  # fmt: skip
+    (folder / "server.cnf").write_text("subjectAltName=IP:127.0.0.1\nauthorityKeyIdentifier=keyid\n")
     for name, days in (("server", "2"), ("expired", "-1"), ("client", "2")):
         openssl("req", *new_key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
         openssl(

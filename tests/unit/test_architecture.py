@@ -43,7 +43,7 @@ class Floor:
 
 
 FLOORS = (
-    Floor(1, ("_version", "semconv", "receipt", "errors", "forks"), ordered=True),
+    Floor(1, ("_version", "semconv", "receipt", "errors", "forks", "lazy"), ordered=True),
     Floor(2, ("rules", "record", "canonical", "encoding", "conversion", "preparation"), ordered=True),
     Floor(3, ("batch", "options", "protocols"), ordered=True),
     Floor(4, ("context", "protect", "proof", "formats", "query")),
@@ -348,6 +348,14 @@ def test_files_and_functions_stay_readable(house: dict[str, Module]) -> None:
     """No file over 450 lines, no function over 80."""
     broken = too_long(house)
     assert not broken, _report(broken)
+
+
+def test_no_attribute_takes_the_lock_of_the_standard_library() -> None:
+    """``functools.cached_property`` may hang in a forked child before Python 3.12; ``lazy.py`` has one without."""
+    users = [
+        str(path.relative_to(ROOT)) for path in SOURCE.rglob("*.py") if "import cached_property" in path.read_text()
+    ]
+    assert not users, f"use 'from ..lazy import lazy' in {users}"
 
 
 def test_importing_the_package_is_cheap() -> None:

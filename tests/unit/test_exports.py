@@ -29,7 +29,10 @@ PUBLIC = [
     # capture
     "AuditContextFilter",
     "AuditHandler",
+    "AuditLogRecordProcessor",
     "StructlogAuditProcessor",
+    # through exporters of OpenTelemetry's SDK
+    "SdkExporter",
     # the seams
     "AuditRecordExporter",
     "AuditRecordProcessor",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Final
 
 from ..errors import ConfigurationError
+from ..lazy import lazy
 from .node import Node, Place, Unknown, View
 
 KINDS: Final = ("receivers", "processors", "exporters", "connectors", "extensions")
@@ -102,7 +102,7 @@ class Configuration:
         """The components of a section by id."""
         return self._sections[kind]
 
-    @cached_property
+    @lazy
     def _sections(self) -> dict[str, dict[str, Component]]:
         return {
             kind: {name: Component(kind, name, view) for name, view in self.root.at(kind).children().items()}

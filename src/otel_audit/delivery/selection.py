@@ -15,13 +15,13 @@ import fnmatch
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Final
 
 from .. import semconv as sc
 from ..batch import StoredRecord
 from ..canonical import untag
 from ..errors import ConfigurationError, InvalidRecordError, describe
+from ..lazy import lazy
 from ..options import Option, read_options
 from ..rules import severity_of
 
@@ -79,7 +79,7 @@ class RecordFilter:
         wanted, unwanted = self._patterns
         return (wanted is None or wanted.match(name) is not None) and (unwanted is None or unwanted.match(name) is None)
 
-    @cached_property
+    @lazy
     def _patterns(self) -> tuple[re.Pattern[str] | None, re.Pattern[str] | None]:
         return (
             _any_of([pattern for pattern in self.events if not pattern.startswith("!")]),

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
+from ..lazy import lazy
 from .cursor import Cursor, CursorFile
 from .layout import Layout
 from .locks import FileLock, owner_lives
@@ -29,7 +29,7 @@ class StreamDirectory:
         """The stream's UUID."""
         return self.path.name
 
-    @cached_property
+    @lazy
     def metadata(self) -> StreamMetadata:
         """What ``stream.json`` says.
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from ... import semconv as sc
 from ...errors import ConfigurationError
 from ...formats.template import Facts
+from ...lazy import lazy
 from ...options import REQUIRED, Option, read_options
 from ..http import HttpExporter
 from ..http_client import HTTP_OPTIONS
@@ -74,7 +74,7 @@ class Preset:
     idempotency_header: str = ""
     exporter: type[HttpExporter] = HttpExporter
 
-    @cached_property
+    @lazy
     def OPTIONS(self) -> tuple[Option, ...]:  # noqa: N802 - as every exporter's class has it
         """The options that a destination of this type has."""
         first = next(iter(self.modes.values()))
