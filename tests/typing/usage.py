@@ -173,6 +173,10 @@ def capture(directory: Path) -> None:
 
 def ending() -> None:
     """What flush gives back can be counted and asked."""
+    health = otel_audit.check_health(degraded_age_s=60, failing_fullness=0.9)
+    assert_type(health, otel_audit.Health)
+    assert_type(health.http_status, int)
+    otel_audit.check_health(degraded_age="1m")  # type: ignore[call-arg]
     result = otel_audit.flush(5.0)
     assert_type(result.delivered, int)
     assert_type(result.pending, int)
