@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+import uuid
 from collections import Counter
 from hashlib import sha256
 from pathlib import Path
@@ -23,6 +24,19 @@ from support.collector import Collector, StoredRecord, require_collector
 
 APPLICATION = Path(application.__file__)
 COUNT = 10_000
+
+
+def _endpoint(collector: Collector, receiver: str) -> str:
+    return collector.audit_endpoint if receiver == "/v1/audit" else f"{collector.http_endpoint}/v1/logs"
+
+
+def _wait_until_logged(tmp_path: Path, count: int, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 120
+    ids = tmp_path / "ids"
+    while not ids.exists() or ids.stat().st_size < count * len(f"{uuid.UUID(int=0)}\n"):
+        assert process.poll() is None, "the application ended before the Collector was killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def _start(tmp_path: Path, endpoint: str, count: int, pause_s: float = 0.0) -> subprocess.Popen[str]:
@@ -59,8 +73,7 @@ def test_everything_that_was_logged_arrives(tmp_path: Path, receiver: str) -> No
     """10,000 records through both captures arrive in the Collector's file, each once, under the right resource."""
     require_collector()
     with Collector() as collector:
-        endpoint = collector.audit_endpoint if receiver == "/v1/audit" else f"{collector.http_endpoint}/v1/logs"
-        result = _finish(_start(tmp_path, endpoint, COUNT))
+        result = _finish(_start(tmp_path, _endpoint(collector, receiver), COUNT))
         ours, control = _arrived(collector)
         records = collector.records()
     assert result == {"pending": 0, "dead": 0, "damaged": 0}
@@ -100,20 +113,20 @@ def test_the_order_and_the_chain_arrive(tmp_path: Path) -> None:
     assert (last.last, last.count, last.last_hash) == (len(records), len(records), hashes[-1])
 
 
-def test_nothing_is_lost_while_the_collector_is_killed(tmp_path: Path) -> None:
-    """The Collector is killed and restarted three times under load; every id arrives at least once."""
+@pytest.mark.parametrize("receiver", ["/v1/logs", "/v1/audit"])
+def test_nothing_is_lost_while_the_collector_is_killed(tmp_path: Path, receiver: str) -> None:
+    """The Collector is killed and restarted three times under load; each of 10,000 ids arrives at least once."""
     require_collector()
     with Collector() as collector:
-        process = _start(tmp_path, f"{collector.http_endpoint}/v1/logs", 4000, pause_s=0.001)
-        for _ in range(3):
-            time.sleep(1.0)
-            assert process.poll() is None, "the application ended before the Collector was killed"
+        process = _start(tmp_path, _endpoint(collector, receiver), COUNT, pause_s=0.001)
+        for kill in range(1, 4):
+            _wait_until_logged(tmp_path, COUNT * kill // 5, process)
             collector.kill()
             time.sleep(0.5)
             collector.start()
-        result = _finish(process)
+        result = _finish(process, 300)
         ours, _ = _arrived(collector)
     assert result == {"pending": 0, "dead": 0, "damaged": 0}
     assert set(ours) == _logged(tmp_path)
-    assert len(ours) == 4000
+    assert len(ours) == COUNT
     assert not list(Layout(tmp_path / "journal").streams.iterdir())

@@ -20,6 +20,7 @@ import pytest
 from otel_audit import semconv as sc
 from otel_audit.delivery.deadletters import read_dead_letters
 from otel_audit.errors import JournalClosedError
+from otel_audit.exporters.otlp_http import OtlpHttpExporter
 from otel_audit.testing import ReceivedRequest, Reply, ScriptedReceiver
 from support.delivery import until
 from support.stock import Ours, Stock
@@ -369,6 +370,49 @@ def test_13_a_record_after_the_shutdown(receiver: ScriptedReceiver, stock: Make,
         mine.log(1)
     assert caught.value.journaled is False
     assert mine.missing(receiver) == [1]
+
+
+def test_14_records_of_an_application_that_is_called_while_exporting(
+    receiver: ScriptedReceiver, stock: Make, ours: Make
+) -> None:
+    """A hook that says each time that a credential was read: suppressed from some depth on; ours journals them all.
+
+    By ``emit``, that is: what is logged on a thread of ours through ``logging`` is not captured (an HTTP client logs
+    its requests there, and one event would become thousands), and it is counted.
+    """
+    theirs = stock(receiver.endpoint, simple=True)
+    hooked(theirs.exporter, lambda: theirs.log(1) if theirs.logged < 30 else None)
+    while theirs.logged < 30:
+        theirs.log(1)
+    assert theirs.flush() is True
+    assert len(theirs.missing(receiver)) >= 5
+
+    ids: list[str] = []
+
+    def say() -> None:
+        if len(ids) < 30:
+            ids.append(mine.provider.get_audit_logger().emit("token.read", actor="u-42", outcome="success").record_id)
+            mine.log(1)
+
+    exporter = hooked(OtlpHttpExporter(receiver.endpoint), say)
+    mine = ours(receiver.endpoint, destinations={"collector": {"type": exporter, "delay": 0.01}})
+    mine.log(1)
+    until(lambda: len(ids) == 30)
+    assert mine.provider.flush(FLUSH_S)
+    assert set(ids) <= set(receiver.record_ids)
+    assert mine.provider.status().counters["records.own_thread"] == 30
+
+
+def hooked(exporter: Any, hook: Callable[[], object]) -> Any:
+    """The exporter, which calls the application back before each export."""
+    export = exporter.export
+
+    def call_back(*arguments: Any, **options: Any) -> Any:
+        hook()
+        return export(*arguments, **options)
+
+    exporter.export = call_back
+    return exporter
 
 
 def test_15_arguments_that_do_not_fit_the_message(receiver: ScriptedReceiver, stock: Make, ours: Make) -> None:

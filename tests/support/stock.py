@@ -10,7 +10,7 @@ from typing import Any
 
 from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
 from opentelemetry.sdk._logs import LoggerProvider, LoggingHandler
-from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
+from opentelemetry.sdk._logs.export import BatchLogRecordProcessor, SimpleLogRecordProcessor
 
 from otel_audit import AuditHandler, AuditProvider
 from otel_audit.delivery.backoff import Backoff
@@ -38,6 +38,11 @@ class Pipeline:
             self._next += 1
             self._logger.info(message, *args, extra={**known, **extra})
 
+    @property
+    def logged(self) -> int:
+        """How many records were logged."""
+        return self._next
+
     def arrived(self, receiver: ScriptedReceiver) -> dict[int, ReceivedRecord]:
         """What the receiver took of this pipeline, by number."""
         records = [record for record in receiver.records if record.attributes.get("run") == self._run]
@@ -55,15 +60,27 @@ class Stock(Pipeline):
         endpoint: where to.
         queue, batch: sizes in records.
         timeout_s: of the exporter: how long it goes on trying.
+        simple: ``SimpleLogRecordProcessor`` instead, which exports in the thread that logs.
         max_request_size: of the exporter, in bytes.
     """
 
     def __init__(
-        self, endpoint: str, *, queue: int = 2048, batch: int = 512, timeout_s: float = 0.5, **options: Any
+        self,
+        endpoint: str,
+        *,
+        queue: int = 2048,
+        batch: int = 512,
+        timeout_s: float = 0.5,
+        simple: bool = False,
+        **options: Any,
     ) -> None:
-        exporter = OTLPLogExporter(endpoint, timeout=timeout_s, **options)
-        self.processor = BatchLogRecordProcessor(
-            exporter, schedule_delay_millis=60_000, max_queue_size=queue, max_export_batch_size=batch
+        self.exporter = OTLPLogExporter(endpoint, timeout=timeout_s, **options)
+        self.processor = (
+            SimpleLogRecordProcessor(self.exporter)
+            if simple
+            else BatchLogRecordProcessor(
+                self.exporter, schedule_delay_millis=60_000, max_queue_size=queue, max_export_batch_size=batch
+            )
         )
         self.provider = LoggerProvider(shutdown_on_exit=False)
         self.provider.add_log_record_processor(self.processor)
@@ -78,7 +95,10 @@ class Stock(Pipeline):
 
     def close(self) -> None:
         """End it, whatever is in its queue."""
-        self.processor._batch_processor.shutdown(timeout_millis=100)
+        if isinstance(self.processor, BatchLogRecordProcessor):
+            self.processor._batch_processor.shutdown(timeout_millis=100)
+        else:
+            self.processor.shutdown()
 
 
 class Ours(Pipeline):
