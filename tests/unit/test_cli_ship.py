@@ -214,3 +214,21 @@ def test_a_retired_destination_that_is_named_again_gets_its_records(
     with provide(with_archive, destinations={"archive": f"file:{out}"}) as next_one:
         assert next_one.flush(20)
     assert [json.loads(line)["event_name"] for line in out.read_text().splitlines()][1] == "e.f"
+
+
+def test_what_a_filter_passes_over_is_not_left(
+    capsys: pytest.CaptureFixture[str], journal: Path, tmp_path: Path
+) -> None:
+    """``ship`` applies the filter of its configuration, counts apart, and is done."""
+    emit(journal, "user.login", "order.create", "user.logout")
+    require(journal, "archive")
+    config = tmp_path / "audit.toml"
+    lines = ["[destinations.archive]", 'type = "file"', f'path = "{tmp_path / "out.jsonl"}"', "allow_filtered = true"]
+    config.write_text("\n".join([*lines, 'filter = { events = ["user.*"], control = false }']))
+    done = run_json(capsys, "ship", "--once", "--journal", journal, "--config", config)
+    (archive,) = done["destinations"]
+    assert done["complete"]
+    assert (archive["delivered"], archive["filtered"], archive["pending"]) == (2, 3, 0)
+    names = [json.loads(line)["event_name"] for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert names == ["user.login", "user.logout"]
+    assert list((journal / "streams").iterdir()) == [], "what nobody is to have does not stay for ever"

@@ -20,7 +20,7 @@ class Destination(msgspec.Struct, frozen=True):
     """One destination after the run.
 
     Attributes:
-        delivered, dead_lettered: by this run.
+        delivered, dead_lettered, filtered: by this run.
         pending: what it should have and has not.
         state: how the last attempt ended; ``"not served"``: it was not named, and something is kept for it.
         error, repair: why, and what a person has to do about it.
@@ -33,6 +33,7 @@ class Destination(msgspec.Struct, frozen=True):
     state: str
     error: str
     repair: str
+    filtered: int = 0
 
 
 class What(msgspec.Struct, frozen=True):
@@ -67,7 +68,16 @@ def what_is_left(layout: Layout, shippers: Sequence[Shipper], *, for_living: boo
         state = shipper.state
         name = shipper.destination.name
         destinations.append(
-            Destination(name, shipper.delivered, shipper.dead_lettered, pending, state.state, state.error, state.repair)
+            Destination(
+                name,
+                shipper.delivered,
+                shipper.dead_lettered,
+                pending,
+                state.state,
+                state.error,
+                state.repair,
+                shipper.filtered,
+            )
         )
         if pending:
             reasons.append(f"destination {name}: {pending} records are left: {_why(shipper)}")

@@ -44,7 +44,7 @@ def _no_use(shipper: Shipper, stop: Stop) -> Callable[[], bool]:
 
     def give_up() -> bool:
         nonlocal settled
-        before, settled = settled, shipper.delivered + shipper.dead_lettered
+        before, settled = settled, shipper.settled
         return stop.asked or (shipper.state.state == "blocked" and settled == before)
 
     return give_up

@@ -136,9 +136,9 @@ def _warn_of_strangers(known: set[str], destinations: Sequence[Destination]) -> 
 
 
 def _show(left: What) -> None:
-    made = table("Destination", "#Delivered", "#Dead letters", "#Left", "State")
+    made = table("Destination", "#Delivered", "#Dead letters", "#Filtered", "#Left", "State")
     for each in left.destinations:
-        made.add_row(*row(each.name, each.delivered, each.dead_lettered, each.pending, each.state))
+        made.add_row(*row(each.name, each.delivered, each.dead_lettered, each.filtered, each.pending, each.state))
     console().print(made)
 
 
