@@ -157,7 +157,7 @@ def journal_status(layout: Layout) -> JournalStatus:
     letters = {name: count_open(layout, name) for name in names}
     return JournalStatus(
         path=str(layout.root),
-        bytes=usage_bytes(layout.root),
+        bytes=usage_bytes(layout.root, reserved=False),
         streams=sorted(streams, key=lambda stream: stream.stream_id),
         dead_letters=letters,
         retired=sorted(name for name in retired if not _is_waited_for(name, streams)),

@@ -119,7 +119,7 @@ class Observatory:
             },
             destinations=provider.reckoning.destinations(),
             counters=provider.counters.read(),
-            journal_bytes=usage_bytes(root),
+            journal_bytes=usage_bytes(root, reserved=False),
             journal_bytes_max=journal.bytes_max,
             free_bytes=_free_bytes(root),
             syncs=journal.syncs,

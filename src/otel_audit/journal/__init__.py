@@ -42,7 +42,7 @@ What each crash point leaves behind
 Files: ``line`` (the format), ``place`` (where a record says it belongs), ``segment``, ``reader`` and ``damage``
 (reading, and what is said of damage), ``stream`` (the writer), ``state`` (what it knows, and how that is made to agree
 with the files), ``commit`` (group commit), ``creation`` (making a stream), ``control`` (our own records), ``journal``
-(this process's stream), ``streams`` (everybody's), ``cursor``, ``ledger`` and ``removed`` (removal, and what is known
-of it later), ``metadata``, ``layout`` (paths, modes, file systems), ``locks``, ``forks``, ``threads``, ``courtesy``
-(giving way to other threads); ``files`` makes the system calls.
+(this process's stream), ``room`` (how much it may take), ``streams`` (everybody's), ``cursor``, ``ledger`` and
+``removed`` (removal, and what is known of it later), ``metadata``, ``layout`` (paths, modes, file systems), ``locks``,
+``threads``, ``courtesy`` (giving way to other threads); ``files`` makes the system calls.
 """

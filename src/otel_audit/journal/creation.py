@@ -10,6 +10,7 @@ import contextlib
 import time
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 from .control import started
@@ -25,13 +26,20 @@ UNFINISHED_S: Final = 60.0
 """How old a hidden directory must be before it is taken for left over."""
 
 
-def begin_stream(layout: Layout, describe: Callable[[str], StreamMetadata], *, segment_bytes_max: int) -> StreamWriter:
+def begin_stream(
+    layout: Layout,
+    describe: Callable[[str], StreamMetadata],
+    *,
+    segment_bytes_max: int,
+    admit: Callable[[Path], None] = lambda _: None,
+) -> StreamWriter:
     """Make a stream and write its first record.
 
     Args:
         layout: the journal; its directories are there.
         describe: the metadata of a stream with this id.
         segment_bytes_max: see :class:`~otel_audit.journal.stream.StreamWriter`.
+        admit: given the stream's lock file; raises where there is no room for the stream.
 
     Raises:
         OSError: it could not be made.
@@ -45,6 +53,7 @@ def begin_stream(layout: Layout, describe: Callable[[str], StreamMetadata], *, s
     try:
         layout.make_directory(hidden)
         lock.acquire()
+        admit(lock.path)
         layout.make_directory(hidden / "cursors")
         metadata = describe(stream_id)
         for destination in {*metadata.required, *metadata.optional}:

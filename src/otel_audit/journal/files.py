@@ -82,6 +82,7 @@ class Files:
     pread: Callable[[int, int, int], bytes] = staticmethod(os.pread)
     fstat: Callable[[int], os.stat_result] = staticmethod(os.fstat)
     ftruncate: Callable[[int, int], None] = staticmethod(os.ftruncate)
+    truncate: Callable[[Path, int], None] = staticmethod(os.truncate)
     close: Callable[[int], None] = staticmethod(os.close)
     stat: Callable[[Path], os.stat_result] = staticmethod(os.stat)
     listdir: Callable[[Path], list[str]] = staticmethod(os.listdir)

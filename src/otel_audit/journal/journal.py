@@ -26,8 +26,9 @@ from .files import FULL
 from .layout import FileSystem, Layout, check_platform, file_system
 from .ledger import Policy, trim
 from .metadata import describe_stream
+from .room import Room
 from .stream import DEFERRED_MAX, Entry, StreamWriter
-from .streams import list_streams, usage_bytes
+from .streams import list_streams
 from .threads import OwnThread, Wake, owned_lock
 
 HOUSEKEEPING_S: Final = 5.0
@@ -50,7 +51,8 @@ class Journal:
         required: destinations that must have a record before it may be removed.
         optional: destinations that are to have it too, but that nobody waits for.
         segment_bytes_max: size at which a segment is left.
-        bytes_max: room for the whole journal, dead letters included.
+        bytes_max: room for the whole journal, dead letters included; exceeded by one record for each process at most,
+            and by what is not records (descriptions of streams, dead letters, the ledger).
         full_timeout_s: how long an ``append`` waits for room.
         allow_volatile, allow_network: file systems that are refused otherwise.
         retention_s: how long a segment stays after every required destination has it; see ``ledger.Policy``.
@@ -110,6 +112,7 @@ class Journal:
         self._housekept_s = float("-inf")
         self._housekeeping_s = HOUSEKEEPING_S
         self._untrimmed: set[str] = set()
+        self._room = Room(self.layout, self.bytes_max)
         self._allowance = 0
         self._emitted_before = 0
         self.syncs = 0
@@ -204,15 +207,11 @@ class Journal:
         self._wake.set()
 
     def _check_room(self, writer: StreamWriter) -> None:
-        """Measure the journal; the next measurement is due when a quarter of the rest is used."""
-        room = self.bytes_max - usage_bytes(self.layout.root)
-        if room <= 0:
-            raise JournalFullError(
-                f"journal: {self.layout.root} has reached max_bytes ({self.bytes_max}); nothing was written. "
-                "Delivered records make room: see `otel-audit status` for the destination that does not take them",
-                journaled=False,
-            )
-        self._allowance = writer.bytes_written + min(room, max(room // 4, 1024 * 1024))
+        """What was reserved is used up: reserve more."""
+        try:
+            self._allowance = writer.bytes_written + self._room.reserve(writer.directory / "lock")
+        except OSError as error:
+            raise JournalError(f"journal: no room could be reserved: {error.strerror}", journaled=False) from error
 
     def _notice(self) -> None:
         """Something new was written after a quiet time."""
@@ -260,7 +259,7 @@ class Journal:
                 writer.take_over(unsaved)
                 writer.notes.extendleft(reversed(old.notes))
                 old.abandon()
-            self._allowance = 0
+            self._allowance = self._room.admitted
             self._commit = commit
             self._writer = writer
         except BaseException:
@@ -287,6 +286,7 @@ class Journal:
                 self.layout,
                 lambda stream_id: describe_stream(stream_id, self._resource(), self._required, self._optional),
                 segment_bytes_max=self._segment_bytes_max,
+                admit=self._room.admit,
             )
         except OSError as error:
             kind = JournalFullError if error.errno in FULL else JournalError
@@ -350,6 +350,8 @@ class Journal:
                 writer.close(stopped(writer.metadata))
         finally:
             self._closed = True
+            if self._writer is not None and self._writer.closed and not self._writer.lost:
+                self._room.give_back(self._writer.directory / "lock")
             self._report_notes()
             if self._writer is None or self._writer.closed:  # else the call of this thread below us has to go on first
                 self._thread.join(5.0)

@@ -5,7 +5,7 @@
     <journal>/
       streams/<stream uuid>/stream.json              what is true of every record in it
                             00000000000000000001.jsonl …   segments, named by first sequence number
-                            lock                     held (flock) by the writer
+                            lock                     held (flock) by the writer; as long as the room that it reserved
                             cursors/<destination>    last acknowledged sequence, written in place by whoever ships the
                                                      stream there and holds its lock
                             recovery.json            what a reader found damaged; never a change of the data

@@ -6,6 +6,7 @@ leaves a segment that the ledger already names; it is removed, and named, again.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Sequence
@@ -69,11 +70,21 @@ def trim(stream: StreamDirectory, policy: Policy, *, own: bool) -> int:
         metadata = stream.metadata
         if not own and not lock.acquire() and stream.owner_state() != DEAD:
             return 0
+        if not own:
+            _free_reservation(stream)
         return _trim(stream, metadata, policy, own=own)
     except FileNotFoundError:
         return 0  # somebody else removed the stream
     finally:
         lock.release()
+
+
+def _free_reservation(stream: StreamDirectory) -> None:
+    """What a process had reserved when it was killed is for others."""
+    lock = stream.path / "lock"
+    with contextlib.suppress(FileNotFoundError, PermissionError):
+        if stream.layout.files.stat(lock).st_size:
+            stream.layout.files.truncate(lock, 0)
 
 
 def _is_half_removed(stream: StreamDirectory) -> bool:

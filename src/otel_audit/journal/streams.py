@@ -113,8 +113,13 @@ def remove_stream_directory(layout: Layout, directory: Path) -> None:
     files.rmdir(directory)
 
 
-def usage_bytes(root: Path) -> int:
-    """Bytes of everything in the journal, dead letters included."""
+def usage_bytes(root: Path, *, reserved: bool = True) -> int:
+    """Bytes of everything in the journal, dead letters included.
+
+    Args:
+        root: the journal's directory.
+        reserved: with what processes have reserved for their next records, which is the size of their locks' files.
+    """
     total = 0
     pending = [str(root)]
     while pending:
@@ -123,6 +128,6 @@ def usage_bytes(root: Path) -> int:
                 with contextlib.suppress(FileNotFoundError):
                     if entry.is_dir(follow_symlinks=False):
                         pending.append(entry.path)
-                    else:
+                    elif reserved or entry.name != "lock":
                         total += entry.stat(follow_symlinks=False).st_size
     return total

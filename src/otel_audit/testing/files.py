@@ -26,7 +26,7 @@ from ..journal.files import Files
 
 _T = TypeVar("_T")
 
-_BY_PATH: Final = frozenset({"open", "stat", "listdir", "rename", "unlink", "rmdir", "chown", "mkdir"})
+_BY_PATH: Final = frozenset({"open", "stat", "listdir", "rename", "unlink", "rmdir", "chown", "mkdir", "truncate"})
 _SYNCS: Final = ("fsync", "fdatasync")
 
 
@@ -110,7 +110,7 @@ class FaultyFiles(Files):
         self._paths: dict[int, Path] = {}
         for name in ("open", "pread", "fstat", "ftruncate", "close", "stat", "listdir", "rename", "unlink", "rmdir"):
             setattr(self, name, self._faulty(name, getattr(Files, name)))
-        for name in ("chown", "dup", "fchmod", "pwrite", "reserve"):
+        for name in ("chown", "dup", "fchmod", "pwrite", "reserve", "truncate"):
             setattr(self, name, self._faulty(name, getattr(Files, name)))
         for name in _SYNCS:
             real = getattr(Files, name) if sync_s is None else lambda _: time.sleep(sync_s)

@@ -277,8 +277,9 @@ def test_a_full_journal_blocks_until_there_is_room(tmp_path: Path):
     entry = make_entry("patient")
     thread = threading.Thread(target=journal.append, args=(entry,))
     thread.start()
-    until(lambda: journal.writer is not None and journal._thread.alive)
+    until(lambda: journal._thread.alive)
     assert entry.sequence == 0
+    assert journal.writer is None, "a full journal gets no new streams either"
     letters.unlink()
     thread.join()
     assert entry.sequence == 2
