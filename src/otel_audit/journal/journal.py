@@ -25,6 +25,7 @@ from .creation import begin_stream, remove_unfinished
 from .files import FULL
 from .layout import FileSystem, Layout, check_platform, file_system
 from .ledger import Policy, trim
+from .locks import locks_work
 from .metadata import describe_stream
 from .room import Room
 from .stream import DEFERRED_MAX, Entry, StreamWriter
@@ -89,6 +90,11 @@ class Journal:
                 "cannot be relied on. Use a local directory, or allow_network=True"
             )
         layout.make()
+        if not locks_work(layout.files, layout.ledger):
+            raise UnsafeJournalError(
+                f"journal: the file system of {layout.root} ({self.file_system.type}) has no file locks (flock): two "
+                "processes could take the same stream for theirs. Use a directory on a local file system"
+            )
         self._resource = resource
         self._required = required
         self._optional = optional

@@ -20,6 +20,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -29,7 +30,7 @@ from pathlib import Path
 from typing import Final
 
 from ..errors import ConfigurationError, UnsafeJournalError
-from .files import OS_FILES, Files
+from .files import FULL, OS_FILES, Files
 
 DESTINATION_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
@@ -124,8 +125,8 @@ class Layout:
             self.make_directory(last)
         except OSError as error:
             raise UnsafeJournalError(
-                f"journal: cannot use {self.root}: {error.strerror}. Give a directory that this user (uid "
-                f"{os.geteuid()}) may write to: journal=…, or OTEL_AUDIT_JOURNAL"
+                f"journal: cannot use {self.root}: {error.strerror}. {_advice(error, self.root)}: journal=…, or "
+                "OTEL_AUDIT_JOURNAL"
             ) from error
 
     def _check_owner(self) -> None:
@@ -137,6 +138,15 @@ class Layout:
                 f"journal: {self.root} belongs to uid {info.st_uid}, this process is uid {os.geteuid()}. "
                 "Use a directory of its own, or make it group-writable and use group=…"
             )
+
+
+def _advice(error: OSError, root: Path) -> str:
+    """What to do about a directory that cannot be used."""
+    if error.errno in FULL:
+        return "Make room on its file system (files and inodes: df, df -i), or give a directory on another"
+    if error.errno == errno.EROFS:
+        return f"Mount the file system of {root} for writing, or give a directory on another"
+    return f"Give a directory that this user (uid {os.geteuid()}) may write to"
 
 
 def check_platform() -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 import uuid
 from functools import lru_cache
 from pathlib import Path
+from typing import Final
 
 from .files import Files
+
+_NO_LOCKS: Final = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
 class FileLock:
@@ -111,6 +115,25 @@ class FileLock:
         if fd >= 0 and is_same_file(self._files, fd, self._identity):
             with contextlib.suppress(OSError):
                 self._files.close(fd)
+
+
+def locks_work(files: Files, path: Path) -> bool:
+    """Whether the file system under a file has locks at all; some of the network and in user space have none.
+
+    Raises:
+        OSError: the file cannot be opened.
+    """
+    held: list[int] = []
+    try:
+        files.lock(files.open_into(held, path, os.O_RDONLY | os.O_CLOEXEC), shared=True)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        return False
+    finally:
+        for fd in held:
+            files.close(fd)
+    return True
 
 
 def is_same_file(files: Files, fd: int, identity: tuple[int, int]) -> bool:
