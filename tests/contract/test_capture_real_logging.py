@@ -211,6 +211,24 @@ def test_queue_listener(tmp_path: Path, carry: bool) -> None:
     assert {record["attributes"]["audit.actor.id"] for record in records} == {"u-7" if carry else "unknown"}
 
 
+def test_a_queue_is_memory(tmp_path: Path) -> None:
+    """What has not come out of it yet is lost with the process; what a handler on the logger was given is not."""
+    run(
+        tmp_path,
+        """
+        import logging, logging.handlers, os, queue, otel_audit
+        otel_audit.configure(service_name="shop", journal="journal", destinations={}, loggers=["direct"])
+        behind = logging.getLogger("behind")
+        behind.setLevel("INFO")
+        behind.addHandler(logging.handlers.QueueHandler(queue.Queue()))
+        for name in ("direct", "behind"):
+            logging.getLogger(name).info("order.create", extra={"actor": "u-7", "outcome": "success", "way": name})
+        os._exit(0)
+        """,
+    )
+    assert [record["attributes"]["way"] for record in journaled(tmp_path / "journal")] == ["direct"]
+
+
 def test_a_multiprocessing_queue(tmp_path: Path) -> None:
     """What the context filter puts on a record can be pickled."""
     run(
