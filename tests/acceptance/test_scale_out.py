@@ -20,7 +20,7 @@ from support.objects import ObjectStore
 from support.otlp import APP_IDS, AUDIT_IDS, TEST_ID, audit_records, mixed_request, post
 
 SOON = {"OTELCOL_RETRY_MAX_INTERVAL": "100ms"}
-TOPIC = {"max_message_bytes": "25165824", "message_timestamp_type": "LogAppendTime"}
+TOPIC = {"max_message_bytes": "33554432", "message_timestamp_type": "LogAppendTime"}
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def test_a_large_request_fits_into_one_message(kafka: Kafka, authority: Authorit
     record = audit_records(["large"])[0]
     record.body.string_value = random.Random(0).randbytes(9 * 2**20).hex()
     shipped = (SCALE_OUT / "gateway.yaml").read_text(encoding="utf-8")
-    default = shipped.replace("max_message_bytes: 23068672", "max_message_bytes: 1000000")
+    default = shipped.replace("max_message_bytes: 31457280", "max_message_bytes: 1000000")
     tls = {"OTELCOL_TLS_DIR": str(authority.directory)}
     context = authority.context(authority.issue("sender"))
     with Collector(default, {**environment, **tls}) as gateway:

@@ -229,14 +229,20 @@ class Collector:
 
     def metric(self, name: str) -> float:
         """One of the Collector's own metrics, summed over its labels; 0 where it has not been counted yet."""
+        values = re.findall(rf"^{name}(?:_total)?(?:\{{.*\}})? (\S+)$", self._metrics(), re.MULTILINE)
+        return sum(map(float, values))
+
+    def metric_names(self) -> set[str]:
+        """The names of the Collector's own metrics, as Prometheus gets them."""
+        return set(re.findall(r"^(\w+)[{ ]", self._metrics(), re.MULTILINE))
+
+    def _metrics(self) -> str:
         connection = http.client.HTTPConnection(HOST, self._ports["METRICS"], timeout=5)
         try:
             connection.request("GET", "/metrics")
-            text = connection.getresponse().read().decode()
+            return connection.getresponse().read().decode()
         finally:
             connection.close()
-        values = re.findall(rf"^{name}(?:_total)?(?:__records_)?(?:\{{.*\}})? (\S+)$", text, re.MULTILINE)
-        return sum(map(float, values))
 
     def records(self, name: str = "audit", *, directory: Path | None = None) -> list[StoredRecord]:
         """What the file exporter that writes `<name>.jsonl` has stored so far, rotated files first.
