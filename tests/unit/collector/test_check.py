@@ -230,20 +230,24 @@ def test_a_chain_that_works(capsys: pytest.CaptureFixture[str], tmp_path: Path) 
     """Exit code 0, one line for each kind and end, as a table or as JSON."""
     file = tmp_path / "audit.jsonl"
     with ScriptedReceiver(default=chain(file)) as receiver:
-        document = run_json(capsys, "collector", "check", "--endpoint", receiver.url, "--audit", file)
+        document = run_json(
+            capsys, "collector", "check", "--settle", "0.2", "--endpoint", receiver.url, "--audit", file
+        )
         assert document["right"]
         assert document["refused"] is None
         assert [(each["kind"], each["expected"], each["arrived"]) for each in document["arrivals"]] == [
             ("audit", 10, 10), ("nameless", 10, 10), ("without-id", 10, 10), ("application", 0, 0),
         ]  # fmt: skip
-        assert run("collector", "check", "--endpoint", receiver.url, "--audit", file, "--count", 1) == 0
+        assert (
+            run("collector", "check", "--settle", "0.2", "--endpoint", receiver.url, "--audit", file, "--count", 1) == 0
+        )
     assert "Everything arrived where it belongs" in capsys.readouterr().out
 
 
 def test_a_chain_that_loses(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """What is acknowledged and does not arrive is missing when the time is over; the exit code is 1."""
     file = tmp_path / "audit.jsonl"
-    arguments = ("collector", "check", "--audit", file, "--timeout", "1.5")
+    arguments = ("collector", "check", "--settle", "0.2", "--audit", file, "--timeout", "1.5")
     with ScriptedReceiver(default=chain(file, keep=lambda body: "without-id" not in body)) as receiver:
         begun = time.monotonic()
         document = run_json(capsys, *arguments, "--endpoint", receiver.url, code=1)
@@ -262,7 +266,7 @@ def test_what_arrives_where_it_does_not_belong(capsys: pytest.CaptureFixture[str
         return Reply(200)
 
     with ScriptedReceiver(default=everything) as receiver:
-        arguments = ("collector", "check", "--endpoint", receiver.url, "--audit", file)
+        arguments = ("collector", "check", "--settle", "0.2", "--endpoint", receiver.url, "--audit", file)
         assert run(*arguments) == 1
         said = capsys.readouterr().out
         assert "10 that do not belong there" in said
@@ -282,7 +286,18 @@ def test_what_arrives_where_it_does_not_belong(capsys: pytest.CaptureFixture[str
 def test_what_is_not_acknowledged(capsys: pytest.CaptureFixture[str], tmp_path: Path, reply: Reply, says: str) -> None:
     """A refusal is said with its reason, is not waited for, and is exit code 1."""
     with ScriptedReceiver(default=reply) as receiver:
-        arguments = ("collector", "check", "--endpoint", receiver.url, "--audit", tmp_path / "a.jsonl", "--timeout", 60)
+        arguments = (
+            "collector",
+            "check",
+            "--settle",
+            "0.2",
+            "--endpoint",
+            receiver.url,
+            "--audit",
+            tmp_path / "a.jsonl",
+            "--timeout",
+            60,
+        )
         begun = time.monotonic()
         document = run_json(capsys, *arguments, code=1)
         assert time.monotonic() - begun < 30
@@ -292,7 +307,7 @@ def test_what_is_not_acknowledged(capsys: pytest.CaptureFixture[str], tmp_path: 
 
 def test_a_receiver_that_does_not_answer(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """The time is bounded also where nobody listens, or nobody answers."""
-    arguments = ("collector", "check", "--audit", tmp_path / "a.jsonl", "--timeout", 1)
+    arguments = ("collector", "check", "--settle", "0.2", "--audit", tmp_path / "a.jsonl", "--timeout", 1)
     with ScriptedReceiver(default=Reply(hang=True)) as receiver:
         assert run_json(capsys, *arguments, "--endpoint", receiver.url, code=1)["refused"]
     assert run_json(capsys, *arguments, "--endpoint", receiver.url, code=1)["refused"]
@@ -306,7 +321,7 @@ def test_credentials_come_from_the_environment(
     with ScriptedReceiver(default=chain(file)) as receiver:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-tenant=acme")
-        run_json(capsys, "collector", "check", "--audit", file)
+        run_json(capsys, "collector", "check", "--settle", "0.2", "--audit", file)
         assert receiver.requests[0].headers["x-tenant"] == "acme"
 
 

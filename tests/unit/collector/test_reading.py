@@ -17,6 +17,7 @@ from otel_audit.collector.lint import Source, lint
 from otel_audit.collector.node import UNKNOWN, Node, Place, View
 from otel_audit.collector.parsing import parse
 from otel_audit.errors import ConfigurationError
+from support.corpus import BAD
 
 HERE = Place("config.yaml", 1)
 
@@ -196,6 +197,17 @@ def test_aliases_that_multiply_are_refused() -> None:
         lint([[Source("config.yaml", "\n".join(lines))]], {})
 
 
+def test_without_libyaml_it_reads_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyYAML has two parsers; which one is there changes neither values nor lines nor comments."""
+    texts = [path.read_text(encoding="utf-8") for path in BAD]
+    texts.append("a: 'x # no'\nb: |\n  # no\nc: \"y\" # yes\n? d\n: <<\n# ä yes\n'<<': 1\n")
+    assert hasattr(yaml, "CSafeLoader")
+    with_it = [parse(text, "config.yaml") for text in texts]
+    assert [comment.text for comment in with_it[-1].comments] == ["yes", "ä yes"]
+    monkeypatch.delattr(yaml, "CSafeLoader")
+    assert [parse(text, "config.yaml") for text in texts] == with_it
+
+
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     """A file that is no text, or far too large, is refused by name."""
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
@@ -251,7 +263,7 @@ def findings_or_an_error(text: str) -> None:
             assert all(finding.place.line >= 1 and finding.reason for finding in linted.findings)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(_CONFIGURATIONS)
 def test_any_configuration_gives_findings_or_an_error(config: dict[str, Any]) -> None:
     """Whatever stands where something else should, the linter says something or nothing, and never fails."""

@@ -57,6 +57,10 @@ def check(
         float,
         typer.Option("--timeout", metavar="S", min=0.1, max=86_400, help="How long to wait for them, in seconds."),
     ] = 30.0,
+    settle: Annotated[
+        float,
+        typer.Option("--settle", metavar="S", min=0, max=86_400, help="How long to look for what must not arrive."),
+    ] = 2.0,
     json: JsonOption = False,
 ) -> None:
     """Send marked records through Collectors that run, and say where each arrived.
@@ -79,7 +83,7 @@ def check(
             for text in texts
         ]
         say(f"sending {len(kinds) * count} records to {sender.url}, marked {run}; waiting up to {timeout:g} s")
-        found = run_check(run, sender.send, sinks, kinds, count=count, timeout_s=timeout)
+        found = run_check(run, sender.send, sinks, kinds, count=count, timeout_s=timeout, settle_s=settle)
     if json:
         arrivals = [{**asdict(each), "right": each.right} for each in found.arrivals]
         document = {"run": run, "endpoint": sender.url, "refused": found.refused or None, "arrivals": arrivals}

@@ -11,8 +11,6 @@ from .marks import Arrival, Kind, judge, request_of
 from .sinks import Sink
 
 _POLL_S: Final = 0.1
-SETTLE_S: Final = 2.0
-"""How long to look for what must not arrive, after everything that must has."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ def run_check(
     *,
     count: int,
     timeout_s: float,
-    settle_s: float = SETTLE_S,
+    settle_s: float,
 ) -> Outcome:
     """Send marked records and see where they arrive.
 
@@ -54,7 +52,7 @@ def run_check(
         kinds: what to send.
         count: of each kind.
         timeout_s: how long to wait for everything to arrive, sending included.
-        settle_s: how long to look for what must not arrive.
+        settle_s: how long to look for what must not arrive, after that.
     """
     begun = time.monotonic()
     refused = send(request_of(run, kinds, count, time.time_ns()), timeout_s)
@@ -68,5 +66,5 @@ def run_check(
     while any(each.arrived < each.expected for each in look()) and time.monotonic() < ends:
         time.sleep(_POLL_S)
     waited_s = time.monotonic() - begun
-    time.sleep(min(settle_s, max(begun + timeout_s - time.monotonic(), 0)))
+    time.sleep(settle_s)
     return Outcome(refused, look(), waited_s)
