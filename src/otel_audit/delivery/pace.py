@@ -12,6 +12,7 @@ from collections.abc import Callable
 from ..batch import RecordBatch
 from ..errors import ExportError, PendingExportError
 from ..protocols import AuditRecordExporter, ExportResult
+from .destination import Destination
 
 _TINY = 1e-6
 """Less than this is not waited for: a clock may be too coarse to ever reach it."""
@@ -32,16 +33,23 @@ class Bucket:
         self._level = float(self.size)
         self._seen_s = clock()
 
-    def wait_s(self, count: int) -> float:
-        """How long it takes until so many can be taken, in seconds; 0 where they can be now."""
+    def grant(self, wanted: int) -> tuple[int, float]:
+        """How many of so many may be taken now; where it is none, how long to wait, in seconds.
+
+        Fewer than half of what may come at once are not granted, unless no more are wanted: many small requests would
+        follow.  Not all have to be there: what one stream goes on taking must not keep another one waiting for ever.
+        """
         now = self._clock()
         self._level = min(self._level + (now - self._seen_s) * self._per_s, self.size)
         self._seen_s = now
-        missing = count - self._level
-        return missing / self._per_s if missing > _TINY else 0.0
+        wanted = min(wanted, self.size)
+        missing = min(wanted, max(self.size // 2, 1)) - self._level
+        if missing > _TINY:
+            return 0, missing / self._per_s
+        return min(wanted, math.floor(self._level + _TINY)), 0.0
 
     def take(self, count: int) -> None:
-        """Take them."""
+        """Take so many of those that were granted."""
         self._level -= count
 
 
@@ -100,29 +108,28 @@ class PacedExporter:
         Raises:
             PendingExportError: none may.
         """
-        count = wanted if self._records is None else min(wanted, self._records.size)
-        if self._requests is not None and self._per_request < math.inf:
-            count = min(count, self._requests.size * int(self._per_request))
-        requests = math.ceil(count / self._per_request)
-        wait_s = self._records.wait_s(count) if self._records is not None else 0.0
-        if self._requests is not None:
-            wait_s = max(wait_s, self._requests.wait_s(max(requests, 1)))
-        if wait_s > 0:
+        count, wait_s = (wanted, 0.0) if self._records is None else self._records.grant(wanted)
+        if count and self._requests is not None:
+            requests, wait_s = self._requests.grant(self._requests_for(count))
+            count = int(min(count, requests * self._per_request)) if requests else 0
+        if not count:
             raise PendingExportError("as many as may be sent for now were sent", retry_after_s=wait_s)
         if self._records is not None:
             self._records.take(count)
         if self._requests is not None:
-            self._requests.take(max(requests, 1))
+            self._requests.take(self._requests_for(count))
         return count
+
+    def _requests_for(self, count: int) -> int:
+        return max(math.ceil(count / self._per_request), 1)
 
     def __repr__(self) -> str:
         return f"<PacedExporter {self._exporter!r}>"
 
 
-def paced(
-    exporter: AuditRecordExporter, records_per_s: float | None, requests_per_s: float | None
-) -> AuditRecordExporter:
-    """The exporter, with its limits where there are any."""
-    if records_per_s is None and requests_per_s is None:
+def make_exporter(destination: Destination) -> AuditRecordExporter:
+    """An exporter to a destination, with its limits where it has any."""
+    exporter = destination.make_exporter()
+    if destination.records_per_s is None and destination.requests_per_s is None:
         return exporter
-    return PacedExporter(exporter, records_per_s, requests_per_s)
+    return PacedExporter(exporter, destination.records_per_s, destination.requests_per_s)

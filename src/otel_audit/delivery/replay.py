@@ -27,6 +27,7 @@ from ..journal.streams import StreamDirectory
 from ..protocols import AuditRecordExporter
 from .deadletters import DeadLetter, keep_response_ids, read_dead_letters
 from .destination import Destination
+from .pace import make_exporter
 from .shipment import send
 from .splitting import Splitting
 
@@ -227,7 +228,7 @@ class Replay:
                 if failure is not None:
                     self._counts["left"] += len(chunk)
                     continue
-                exporter = exporter or self._target.make_exporter()
+                exporter = exporter or make_exporter(self._target)
                 failure = self._send(exporter, chunk, deadline)
         finally:
             if exporter is not None:

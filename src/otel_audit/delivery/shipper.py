@@ -20,7 +20,7 @@ from ..protocols import AuditRecordExporter
 from .deadletters import Buried
 from .destination import Destination, DestinationState
 from .fleet import SCAN_INTERVAL_S, Fleet
-from .pace import paced
+from .pace import make_exporter
 from .patience import Patience
 from .shipment import FailedExporterError, Shipment
 from .splitting import RefusedBatchError
@@ -230,8 +230,7 @@ class Shipper:
         try:
             return self._step()
         except PendingExportError as error:
-            self._patience.pause(_PENDING_S if error.retry_after_s is None else error.retry_after_s)
-            self._settle_state(moved=True)
+            self._patience.pause(_asked_s(error))
         except RetryableExportError as error:
             self._failed("retrying", error)
         except ExportError as error:
@@ -251,6 +250,7 @@ class Shipper:
         exporter = self._get_exporter()
         self._fleet.look()
         more = False
+        pending: PendingExportError | None = None
         stuck = 0
         began = self._successes
         for shipment in self._fleet.in_turn():
@@ -259,6 +259,10 @@ class Shipper:
             successes = self._successes
             try:
                 more = self._serve(shipment, exporter) or more
+            except PendingExportError as error:
+                shipment.patience.pause(_asked_s(error))
+                if pending is None or _asked_s(error) < _asked_s(pending):
+                    pending = error
             except (BlockedExportError, OSError) as error:
                 self._stuck(shipment, error)
                 stuck += 1
@@ -266,7 +270,9 @@ class Shipper:
                     raise
             if self._successes > successes:
                 stuck = 0
-        self._settle_state(moved=self._successes > began)
+        self._settle_state(moved=pending is not None or self._successes > began)
+        if pending is not None:
+            raise pending
         return more
 
     def _serve(self, shipment: Shipment, exporter: AuditRecordExporter) -> bool:
@@ -323,8 +329,7 @@ class Shipper:
 
     def _get_exporter(self) -> AuditRecordExporter:
         if self._exporter is None:
-            limits = self.destination.records_per_s, self.destination.requests_per_s
-            exporter = paced(self.destination.make_exporter(), *limits)
+            exporter = make_exporter(self.destination)
             self._fleet.single_writer = exporter.single_writer
             self._exporter = exporter
         return self._exporter
@@ -399,6 +404,10 @@ class Shipper:
             self._journal.layout.root,
             exc_info=error.__cause__ if isinstance(error, FailedExporterError) else None,
         )
+
+
+def _asked_s(error: PendingExportError) -> float:
+    return _PENDING_S if error.retry_after_s is None else error.retry_after_s
 
 
 def drain(

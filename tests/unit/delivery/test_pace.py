@@ -13,7 +13,7 @@ from otel_audit.delivery.shipper import Shipper, drain
 from otel_audit.errors import PendingExportError, RetryableExportError
 from otel_audit.journal.journal import Journal
 from otel_audit.protocols import ExportResult
-from support.delivery import Ships, Sink, append, destination, own_stream
+from support.delivery import Ships, Sink, append, dead_stream, destination, own_stream, until
 
 
 class Clock:
@@ -47,12 +47,10 @@ def test_on_the_average_the_rate_is_kept(per_s: float) -> None:
     taken = 0
     begun = clock.now_s
     while clock.now_s - begun < 40 / per_s:
-        wait_s = bucket.wait_s(1)
-        if wait_s > 0:
-            clock.now_s += wait_s
-            continue
-        bucket.take(1)
-        taken += 1
+        granted, wait_s = bucket.grant(1)
+        clock.now_s += wait_s
+        bucket.take(granted)
+        taken += granted
     assert 39 <= taken <= 41 + bucket.size
 
 
@@ -61,12 +59,12 @@ def test_no_more_records_go_than_may() -> None:
     clock = Clock()
     sink = Sink()
     exporter = PacedExporter(sink, 10.0, None, clock)
-    assert accepted_of(exporter, batch_of(1, 25)) == (10, 1.0)
-    assert accepted_of(exporter, batch_of(11, 25)) == (0, 1.0)
-    clock.now_s += 1.0
-    assert accepted_of(exporter, batch_of(11, 25)) == (10, 0.5)
-    clock.now_s += 0.5
-    assert accepted_of(exporter, batch_of(21, 25)) == (5, None)
+    assert accepted_of(exporter, batch_of(1, 25)) == (10, 0.5)
+    assert accepted_of(exporter, batch_of(11, 25)) == (0, 0.5)
+    clock.now_s += 0.75
+    assert accepted_of(exporter, batch_of(11, 25)) == (7, pytest.approx(0.45))
+    clock.now_s += 5.0
+    assert accepted_of(exporter, batch_of(18, 25)) == (8, None)
     assert sink.sequences == list(range(1, 26))
 
 
@@ -76,10 +74,10 @@ def test_an_exporter_that_makes_many_requests_says_how_many() -> None:
     sink = Sink()
     sink.records_per_request = 2  # type: ignore[attr-defined]
     exporter = PacedExporter(sink, None, 3.0, clock)
-    assert accepted_of(exporter, batch_of(1, 20)) == (6, 1.0)
+    assert accepted_of(exporter, batch_of(1, 20)) == (6, pytest.approx(1 / 3))
     clock.now_s += 1.0
     assert accepted_of(exporter, batch_of(7, 9)) == (3, None)
-    assert accepted_of(exporter, batch_of(10, 12)) == (0, pytest.approx(1 / 3))
+    assert accepted_of(exporter, batch_of(10, 13)) == (2, pytest.approx(1 / 3))
 
 
 def test_without_such_a_number_an_export_is_a_request() -> None:
@@ -119,6 +117,41 @@ def test_a_paced_destination_gets_everything_and_nothing_fails(journal: Journal,
     assert shipper.state.failures == 0
     assert shipper.state.state in ("delivering", "idle")
     assert shipper.state.last_success_ns > 0
+
+
+def test_a_stream_that_goes_on_being_written_keeps_no_other_waiting(journal: Journal, ships: Ships) -> None:
+    """Neither at a paced destination nor at one whose answers are pending: what a dead process left gets its turn."""
+    left = dead_stream(journal.layout.root, 60)
+    sink = Sink()
+    shipper = ships(sink, records_per_s=100.0)
+    append(journal, 100)
+    shipper.start()
+    deadline = time.monotonic() + 60
+    while not set(left) <= set(sink.ids):
+        assert time.monotonic() < deadline
+        append(journal, 1)
+        shipper.notify()
+        time.sleep(0.015)
+
+
+def test_a_pending_stream_lets_others_go_on(journal: Journal, ships: Ships) -> None:
+    """The own stream is pending for ever, the other one is delivered."""
+    left = dead_stream(journal.layout.root, 5)
+    own: list[str] = []
+
+    class Slow(Sink):
+        def export(self, batch: RecordBatch, timeout_s: float) -> ExportResult | None:
+            if batch.stream_id in own:
+                raise PendingExportError("not yet", retry_after_s=0.01)
+            return super().export(batch, timeout_s)
+
+    append(journal, 3)
+    own.append(own_stream(journal))
+    sink = Slow()
+    shipper = ships(sink)
+    shipper.start()
+    until(lambda: sink.ids == left)
+    assert shipper.state.failures == 0
 
 
 def test_draining_waits_for_a_paced_destination(journal: Journal) -> None:
