@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 import os
+import ssl
 import subprocess
 import sys
 import time
@@ -16,6 +18,7 @@ import pytest
 
 from otel_audit.batch import RecordBatch
 from otel_audit.delivery.deadletters import read_dead_letters
+from otel_audit.delivery.pace import make_exporter
 from otel_audit.delivery.shipper import Shipper, drain
 from otel_audit.destinations import make_destination
 from otel_audit.errors import (
@@ -28,7 +31,8 @@ from otel_audit.errors import (
 )
 from otel_audit.exporters import EXPORTERS, PRESETS, exporter_class
 from otel_audit.options import REQUIRED
-from otel_audit.testing import ReceivedRequest, Reply
+from otel_audit.testing import ReceivedRequest, Reply, ScriptedReceiver
+from support.certificates import Authority
 from support.delivery import append, make_journal
 from support.records import batch_of
 from support.services import SECRET, SERVICES, SIGNING, Service, running
@@ -341,6 +345,41 @@ def test_a_login_of_the_audit_log_framework() -> None:
         with pytest.raises(BlockedExportError, match="401"):
             made.export(batch_of("r-3"), 10.0)
         made.close()
+
+
+def test_client_certificates(tmp_path: Path) -> None:
+    """The service and where tokens are fetched ask for one: with ours both are reached, without it neither is."""
+    authority = Authority(tmp_path)
+    ours = authority.issue("billing")
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=authority.ca)
+    tls.load_cert_chain(tmp_path / "tls.crt", tmp_path / "tls.key")
+    tls.verify_mode = ssl.CERT_REQUIRED
+    json_type = {"Content-Type": "application/json"}
+    token = Reply(200, json_type, b'{"access_token":"t0ken"}')
+    with (
+        ScriptedReceiver(default=Reply(201, json_type, b"{}"), tls=tls) as api,
+        ScriptedReceiver(default=token, tls=tls) as login,
+    ):
+        auth = {"type": "oauth2", "client_id": "c", "env": "TOKEN", "token_url": login.url}
+        options = {"url": api.url, "certificate": str(authority.ca), "auth": auth}
+        files = {"client_certificate": str(ours.cert), "client_key": str(ours.key)}
+        made: Any = exporter_class("logvault").from_options({**options, **files}, ENVIRON)
+        made.export(batch_of("r-1"), 10.0)
+        assert [request.headers["authorization"] for request in api.requests] == ["Bearer t0ken"]
+        made.close()
+        made = exporter_class("logvault").from_options(options, ENVIRON)
+        with pytest.raises(ExportError) as caught:
+            made.export(batch_of("r-2"), 10.0)
+        assert not isinstance(caught.value, RejectedExportError)
+        assert len(login.requests) == 1
+        made.close()
+
+
+def test_a_limit_on_requests_counts_those_that_are_made(world: World) -> None:
+    """The exporter says how many records one of its requests holds."""
+    paced: Any = make_exporter(make_destination("x", {**world.spec, "requests_per_s": 2}, ENVIRON))
+    assert paced._per_request == (world.service.RECORDS_MAX if world.service.RECORDS_MAX < 10_000 else math.inf)
+    paced.close()
 
 
 def test_splunk_is_not_believed_before_an_indexer_has_it() -> None:

@@ -197,6 +197,7 @@ class AuditLogFramework(Service):
 class AuditLogFrameworkSingle(AuditLogFramework):
     PATH = "/api/v1/audit/events"
     OPTIONS: ClassVar[dict[str, Any]] = {"tenant": "acme", "mode": "single"}
+    RECORDS_MAX = 1
 
 
 class AuditLogFrameworkSdk(AuditLogFramework):
@@ -217,6 +218,7 @@ class AuditLogFrameworkSdk(AuditLogFramework):
 class AuditLogFrameworkSdkSingle(AuditLogFrameworkSdk):
     PATH = "/api/v1/audit/events"
     OPTIONS: ClassVar[dict[str, Any]] = {"tenant": "acme", "mode": "single"}
+    RECORDS_MAX = 1
 
 
 class Events(Service):

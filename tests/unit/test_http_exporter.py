@@ -14,6 +14,7 @@ import pytest
 from otel_audit import semconv as sc
 from otel_audit.batch import RecordBatch, StoredRecord
 from otel_audit.canonical import canonicalize
+from otel_audit.delivery.splitting import Splitting
 from otel_audit.errors import (
     BlockedExportError,
     ConfigurationError,
@@ -166,6 +167,23 @@ def test_what_was_accepted_before_an_error(receiver: ScriptedReceiver) -> None:
     assert caught.value.accepted == 2
     exporter.export(batch.part(2, 4), 5.0)
     assert [request.json["record_id"] for request in receiver.accepted_requests] == ["r-1", "r-2", "r-3", "r-4"]
+    exporter.close()
+
+
+def test_a_record_that_is_refused_alone_is_named(receiver: ScriptedReceiver) -> None:
+    """One in the middle of a long batch costs one request more, not a search by halves."""
+    requests: list[str] = []
+
+    def reply(request: ReceivedRequest) -> Reply:
+        requests.append(request.json["record_id"])
+        return Reply(422 if requests[-1] == "r-20" else 201)
+
+    receiver._default = reply
+    exporter = HttpExporter(receiver.url)
+    splitting = Splitting(lambda part: exporter.export(part, 20.0))
+    splitting.run(batch_of(*(f"r-{n}" for n in range(1, 65))))
+    assert [record.sequence for record, _ in splitting.refused] == [20]
+    assert requests == [f"r-{n}" for n in range(1, 65)]
     exporter.close()
 
 

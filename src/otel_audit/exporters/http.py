@@ -208,13 +208,22 @@ class HttpExporter:
                 left = ends - time.monotonic()
                 if left <= 0:
                     raise RetryableExportError(f"{self._client.shown_url} did not take all within {timeout_s:.3g} s")
-                response_ids |= self._deliver(records, left)
+                response_ids |= self._deliver_by_name(records, left)
                 done += len(records)
         except ExportError as error:
             error.accepted += done
             error.response_ids = {**response_ids, **error.response_ids}
             raise
         return ExportResult(response_ids)
+
+    def _deliver_by_name(self, records: Sequence[Written], timeout_s: float) -> dict[str, str]:
+        """One request; what is refused alone is refused by name, so nobody has to look for it."""
+        try:
+            return self._deliver(records, timeout_s)
+        except RejectedExportError as error:
+            if len(records) == 1:
+                error.refused.setdefault(records[0].sequence, error)
+            raise
 
     def close(self) -> None:
         """Let go of the connection.  May be called twice."""
