@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from types import TracebackType
-from typing import Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from . import semconv as sc
 from .forks import in_child
@@ -23,6 +23,8 @@ from .record import Actor, Source, Target, flatten
 
 FORK_PATIENCE_S: Final = 1.0
 """How long a fork waits at most for an import by a thread of ours."""
+
+_OF_ONE_EVENT: Final = ("action", "outcome", "severity", "body", "event_name", "timestamp", "record_id")
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -54,6 +56,21 @@ class audit_context:  # noqa: N801 - a context manager and decorator, named like
     Raises:
         InvalidRecordError: a fact breaks its rule; raised here, not at the first ``emit``.
     """
+
+    if not TYPE_CHECKING:  # for a type checker, __init__ says it
+
+        def __new__(cls, **facts: Any) -> audit_context:
+            """Say what is wrong with a fact that there is none of."""
+            known = cls.__init__.__kwdefaults__
+            for name in facts.keys() - known.keys():
+                why = (
+                    "belongs to one event: give it in the call" if name in _OF_ONE_EVENT else "is no fact of a context"
+                )
+                raise TypeError(
+                    f"audit_context(): {name!r} {why}; there are: {', '.join(known)} "
+                    "(free attributes go into attributes={…})"
+                )
+            return super().__new__(cls)
 
     def __init__(
         self,

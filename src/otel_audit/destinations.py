@@ -191,6 +191,7 @@ def _spec_from_text(where: str, text: str) -> dict[str, Any]:
     raise ConfigurationError(
         f"{where}: {shown} is none of 'otlp', 'file:PATH', 'http://…', 'https://…', 'PRESET:https://…'"
         + (" (to send OTLP to an address: {'type': 'otlp', 'endpoint': …})" if "otlp" in text else "")
+        + (" (an address begins with http:// or https://)" if re.fullmatch(r"[\w.-]+:\d+(/.*)?", text) else "")
     )
 
 

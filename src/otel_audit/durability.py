@@ -41,7 +41,10 @@ class Durabilities:
         if level == "disk":
             self._journal.require_disk()
         if level == "delivered" and not self._required:
-            raise ConfigurationError("durability='delivered' needs at least one required destination")
+            raise ConfigurationError(
+                "durability='delivered' needs at least one required destination, like "
+                "configure(destinations={'collector': 'otlp'})"
+            )
 
     def owns(self, receipt: AuditReceipt) -> bool:
         """Whether the record is in the stream that this process writes now."""

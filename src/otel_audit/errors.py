@@ -76,7 +76,8 @@ class InvalidRecordError(EmitError, ValueError):
     """
 
     def __init__(self, field: str, rule: str, value: object = None) -> None:
-        super().__init__(f"{field}: {rule} (got {describe(value)})", journaled=False)
+        shown = "" if value is None else f" (got {describe(value)})"
+        super().__init__(f"{field}: {rule}{shown}", journaled=False)
         self.field = field
         self.rule = rule
 

@@ -21,6 +21,7 @@ from .errors import InvalidRecordError
 from .forks import PROCESS, in_child, notice_fork
 from .rules import (
     ID_LENGTH_MAX,
+    MISSING,
     Outcome,
     check_action,
     check_actor_type,
@@ -400,8 +401,9 @@ def _check_words(record: AuditRecord) -> None:
     check_event_name(record.event_name)
     for name, rule in ((sc.ACTION, "action"), (sc.OUTCOME, "outcome"), (sc.ACTOR_TYPE, "actor.type")):
         if name not in attributes:
-            hint = "actor" if name == sc.ACTOR_TYPE else rule
-            raise InvalidRecordError(hint, "is mandatory; give it or set it by audit_context")
+            if name == sc.ACTOR_TYPE and sc.ACTOR_ID not in attributes:
+                name, rule = sc.ACTOR_ID, "actor"  # noqa: PLW2901 - what the caller has to give
+            raise InvalidRecordError(rule, MISSING[name])
     action, outcome, actor_type = attributes[sc.ACTION], attributes[sc.OUTCOME], attributes[sc.ACTOR_TYPE]
     check_action(action)
     if type(outcome) is not str or outcome not in sc.OUTCOMES:

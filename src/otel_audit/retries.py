@@ -58,7 +58,9 @@ class Claim:
                 self._ids.forget_oldest()
                 return None
             if first.fingerprint != self.fingerprint:
-                raise InvalidRecordError("record_id", "was used before for a different record", self._record_id)
+                raise InvalidRecordError(
+                    "record_id", "was used before for a different record; give each its own, or none", self._record_id
+                )
             if first.receipt is not None:
                 return first.receipt
             if time.monotonic() > deadline:

@@ -49,6 +49,15 @@ OUTCOME_SYNONYMS: Final[Mapping[object, str]] = {
 """Outcomes that are mapped to the draft's vocabulary; the original is kept beside it."""
 
 
+MISSING: Final[Mapping[str, str]] = {
+    sc.ACTOR_ID: "is mandatory; give it in the call (actor='u-42'), or for a block of code by audit_context(actor=…)",
+    sc.ACTOR_TYPE: "is mandatory; it comes with the actor",
+    sc.ACTION: "is mandatory; give it in the call (action='LOGIN'), or an event name whose last word says it",
+    sc.OUTCOME: "is mandatory; give it in the call: outcome='success', 'failure' or 'unknown'",
+}
+"""What is said where a mandatory attribute was not given."""
+
+
 class Outcome(str, Enum):
     """How it ended."""
 
@@ -155,7 +164,9 @@ def outcome_attributes(outcome: object) -> dict[str, Any]:
     elif isinstance(outcome, str):
         mapped = outcome.lower() if outcome.lower() in sc.OUTCOMES else OUTCOME_SYNONYMS.get(outcome.lower())
     if mapped is None:
-        raise InvalidRecordError("outcome", f"must be one of {sorted(sc.OUTCOMES)} or a known synonym", outcome)
+        raise InvalidRecordError(
+            "outcome", f"must be one of {sorted(sc.OUTCOMES)}, or a word for one like 'denied' or True", outcome
+        )
     return {sc.OUTCOME: mapped, sc.ORIGINAL_OUTCOME: outcome}
 
 

@@ -8,6 +8,7 @@ Order, the first wins: keyword arguments, ``OTEL_AUDIT_<OPTION>`` variables, the
 from __future__ import annotations
 
 import difflib
+import logging
 import os
 import re
 import sys
@@ -70,6 +71,11 @@ OPTIONS: Final = (
 """Every option of ``configure()``, ``AuditHandler(…)``, the environment and the file."""
 
 
+_log: Final = logging.getLogger("otel_audit.settings")
+_said: Final = {PREFIX + "CACHE", PREFIX + "REQUIRE"}
+"""Variables that nothing more is said of; at first those of this project's own scripts and tests."""
+
+
 class ProviderOptions(TypedDict, total=False):
     """Keywords of ``configure()`` and of an ``AuditHandler`` with a provider of its own; see :data:`OPTIONS`."""
 
@@ -96,22 +102,29 @@ class ProviderOptions(TypedDict, total=False):
     config_file: str | os.PathLike[str]
 
 
-def build_provider(**options: Any) -> AuditProvider:
+def build_provider(where: str = "configure()", /, **options: Any) -> AuditProvider:
     """A provider from options, environment and file.
+
+    Args:
+        where: what error messages call the place that the options were given in.
+        **options: see :data:`OPTIONS`.
 
     Raises:
         ConfigurationError: an option is unknown or has a bad value; the message names it and the nearest right one.
         UnsafeJournalError: the journal's directory cannot be used.
     """
-    return AuditProvider(load_settings(options))
+    return AuditProvider(load_settings(options, where=where))
 
 
-def load_settings(options: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> ProviderSettings:
+def load_settings(
+    options: Mapping[str, Any], environ: Mapping[str, str] | None = None, *, where: str = "configure()"
+) -> ProviderSettings:
     """Settings from the three sources.
 
     Args:
         options: keyword arguments; ``None`` counts as not given.
         environ: instead of the process's environment.
+        where: see :func:`build_provider`.
 
     Raises:
         ConfigurationError: see :func:`build_provider`.
@@ -124,7 +137,7 @@ def load_settings(options: Mapping[str, Any], environ: Mapping[str, str] | None 
     if file:
         values.take(str(file), _from_file(Path(file)))
     values.take_environment(environ)
-    values.take("configure()", given)
+    values.take(where, given)
     return _settings(values, environ)
 
 
@@ -151,7 +164,8 @@ class _Values:
     def take_environment(self, environ: Mapping[str, str]) -> None:
         """The same from ``OTEL_AUDIT_<OPTION>``; an empty one counts as absent.
 
-        A variable that looks like a misspelt one is an error; others are left alone, they may be somebody else's.
+        A variable that looks like a misspelt one is an error; of others, which may be somebody else's, it is said once
+        that they are not read.
         """
         names = _variables()
         for variable, value in environ.items():
@@ -164,6 +178,13 @@ class _Values:
                 near = difflib.get_close_matches(variable, [*names, CONFIG_VARIABLE], n=1, cutoff=0.88)
                 if near:
                     raise ConfigurationError(f"environment: unknown variable {variable}; did you mean {near[0]}?")
+                if variable not in _said:
+                    _said.add(variable)
+                    _log.warning(
+                        "environment: %s is no option of otel-audit and is not read, unless your configuration names "
+                        "it; the options are in docs/configuration.md",
+                        variable,
+                    )
 
     def is_given(self, name: str) -> bool:
         """Whether anybody said anything about an option."""

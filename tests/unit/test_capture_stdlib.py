@@ -871,7 +871,7 @@ def test_close_of_a_provider_of_its_own(logger: logging.Logger, monkeypatch: pyt
             self.waited = timeout_s
             return super().shutdown(timeout_s)
 
-    def build(**options: Any) -> RecordingProvider:
+    def build(_: str, **options: Any) -> RecordingProvider:
         assert options == {"journal": "x"}
         made.append(Own())
         return made[-1]
@@ -891,7 +891,7 @@ def test_what_is_logged_while_its_provider_opens(logger: logging.Logger, monkeyp
     errors: list[Exception] = []
     handler: AuditHandler | None = None
 
-    def build(**options: Any) -> RecordingProvider:
+    def build(_: str, **options: Any) -> RecordingProvider:
         if handler is not None:
             logger.info("library.loaded", extra=WHOLE)
         return RecordingProvider()

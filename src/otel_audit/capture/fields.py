@@ -20,6 +20,7 @@ from ..errors import InvalidRecordError
 from ..record import Actor, Source, Target
 from ..rules import (
     ID_LENGTH_MAX,
+    MISSING,
     check_event_name,
     is_action,
     is_event_name,
@@ -190,7 +191,7 @@ class Reading:
             attributes.setdefault(sc.OUTCOME, outcome)
         for attribute, filler in _FILLERS:
             if attribute not in attributes:
-                self.fault(attribute, "is mandatory; give it or set it by audit_context", None)
+                self.fault(attribute, MISSING[attribute], None)
                 attributes[attribute] = filler
                 self.filled.append(attribute)
         attributes.setdefault(sc.ACTOR_TYPE, "user")

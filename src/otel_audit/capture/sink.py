@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 from .. import default
 from .. import semconv as sc
 from ..durability import Durability
-from ..errors import AuditError, ConfigurationError, InvalidRecordError, NotConfiguredError
+from ..errors import AuditError, ConfigurationError, InvalidRecordError, NotConfiguredError, describe
 from ..journal.stream import Entry
 from ..receipt import AuditReceipt
 from ..record import AuditRecord, new_record_id
@@ -117,6 +117,11 @@ class Sink:
             raise ConfigurationError(f"on_error must be 'raise', 'stderr' or a callable, not {on_error!r}")
         if durability not in (None, "process", "disk", "delivered"):
             raise ConfigurationError(f"durability must be 'process', 'disk' or 'delivered', not {durability!r}")
+        if provider is not None and not hasattr(provider, "emit_record"):
+            raise ConfigurationError(
+                f"provider: must be an AuditProvider, as configure() returns it, not {describe(provider)}; without one "
+                "the process-wide provider is used"
+            )
         if provider is not None and options:
             raise ConfigurationError(f"{min(options)}: give a provider or the options of one, not both")
         self.on_error = on_error
@@ -222,7 +227,7 @@ class Sink:
             if self.fixed is None:
                 self._building = True
                 try:
-                    own = build_provider(**self._options)
+                    own = build_provider("AuditHandler()", **self._options)
                     own.unreachable_handlers = lambda: [str(found) for found in reachability.unreachable_handlers()]
                     self.fixed = own
                 finally:
@@ -244,6 +249,7 @@ def _with_new_id(record: AuditRecord) -> AuditRecord:
     )
 
 
+_SHORT: Final = {sc.ACTOR_ID: "actor", sc.ACTION: "action", sc.OUTCOME: "outcome"}
 _warned: set[tuple[str, int]] = set()
 
 
@@ -256,10 +262,11 @@ def warn_of_filled(filled: list[str], site: tuple[str, int]) -> None:
         warn("more than %d call sites emit incomplete audit records; further ones are not named", CALL_SITES_MAX)
         return
     warn(
-        "incomplete audit record at %s:%d: %s filled with 'unknown'; give it in the call or by audit_context "
-        "(said once per call site)",
+        "incomplete audit record at %s:%d: %s filled with 'unknown'; give %s in the call%s (said once per call site)",
         *site,
         ", ".join(filled),
+        ", ".join(f"{_SHORT.get(name, name)}=" for name in filled),
+        " (the actor for a block of code: audit_context(actor=…))" if sc.ACTOR_ID in filled else "",
     )
 
 

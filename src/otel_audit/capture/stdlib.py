@@ -134,10 +134,11 @@ class AuditHandler(logging.Handler):
         level: int | str = logging.NOTSET,
         **options: Any,
     ) -> None:
-        super().__init__(level)
         self._include = frozenset(_names(include))
         if not self._include <= set(_INCLUDE):
-            raise ConfigurationError(f"include: must be some of {', '.join(_INCLUDE)}")
+            raise ConfigurationError(
+                f"include: must be some of {', '.join(_INCLUDE)}, not {sorted(self._include - set(_INCLUDE))}"
+            )
         if event_name is not None:
             check_event_name(event_name)
         self._event_name = event_name
@@ -149,6 +150,11 @@ class AuditHandler(logging.Handler):
         self._is_shared = provider is None and not options
         self._kept = Kept(self._sink.send)
         self._waiting = self._kept.records
+        try:
+            super().__init__(level)  # last: logging closes at exit what it knows, finished or not
+        except (ValueError, TypeError) as error:
+            self._sink.close_own()
+            raise ConfigurationError(f"level: {error}") from None
         reachability.register(self)
 
     @property

@@ -44,7 +44,7 @@ TEXT_MAX: Final = 300
 _REPAIRS: Final = {
     401: "check the credentials that this destination is given",
     403: "the credentials are known but not allowed to write here; check their permissions",
-    404: "check the path of the URL; OTLP receivers listen on /v1/logs unless they were configured otherwise",
+    404: "check the path of the URL",
     405: "check the path of the URL and the method",
     407: "a proxy wants credentials; check HTTP_PROXY, HTTPS_PROXY and NO_PROXY",
     415: "the receiver does not take this format or compression; check that the URL is that of the right receiver",
@@ -88,13 +88,14 @@ def class_of(status: int | str) -> type[ExportError]:
     return BlockedExportError
 
 
-def error_of_answer(answer: Answer, who: str, *, accepted: int = 0) -> ExportError:
+def error_of_answer(answer: Answer, who: str, *, accepted: int = 0, path_hint: str = "") -> ExportError:
     """The error for an answer that is not a success.
 
     Args:
         answer: what came.
         who: what the message calls the receiver.
         accepted: how many records from the start of the batch it had taken before.
+        path_hint: what the right path is, as far as the exporter can know.
     """
     status = answer.status
     said = _status_of(answer)
@@ -110,7 +111,7 @@ def error_of_answer(answer: Answer, who: str, *, accepted: int = 0) -> ExportErr
         accepted=accepted,
         status=status,
         retry_after_s=waiting,
-        repair=_repair(answer),
+        repair=_repair(answer, path_hint),
         request_id=request_id_of(answer.headers) or (clean(said.request_id) if said is not None else "") or None,
         details=details,
     )
@@ -171,13 +172,14 @@ def _phrase(status: int) -> str:
         return ""
 
 
-def _repair(answer: Answer) -> str | None:
+def _repair(answer: Answer, path_hint: str) -> str | None:
     if 300 <= answer.status < 400:
         location = clean(answer.headers.get("location", "").partition("?")[0])
         return f"redirects are not followed; if {location or 'the new place'} is right, put it into the URL"
     if answer.status == 400 and b"HTTPS server" in answer.body:
         return "the receiver speaks TLS there: begin the URL with https://"
-    return _REPAIRS.get(answer.status)
+    repair = _REPAIRS.get(answer.status)
+    return f"{repair}; {path_hint}" if answer.status in (404, 405) and path_hint else repair
 
 
 # -- what the receiver says in words -------------------------------------------------------------------------------

@@ -52,6 +52,8 @@ _WIRES: Final = {
     HTTP_JSON: _Wire("application/json", encode_logs_request_json, parse_logs_response_json),
 }
 
+_PATH_HINT: Final = "OTLP receivers listen on /v1/logs unless they were configured otherwise"
+
 
 class OtlpHttpExporter:
     """Sends batches by OTLP/HTTP.  The arguments are explained in :attr:`OPTIONS`.
@@ -165,7 +167,7 @@ class OtlpHttpExporter:
         if answer.status != 200:
             if len(part.records) == 1 and is_conflict_with_itself(answer, part.records[0].sha256):
                 return
-            raise error_of_answer(answer, who)
+            raise error_of_answer(answer, who, path_hint=_PATH_HINT)
         if answer.content_type not in ((expected,) if answer.body else (expected, "")):
             raise not_understood(answer, who, f"with {clean(answer.content_type) or 'no content type'}, not {expected}")
         if not answer.whole:

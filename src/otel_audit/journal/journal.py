@@ -28,7 +28,7 @@ from .ledger import Policy, trim
 from .locks import locks_work
 from .metadata import describe_stream
 from .room import Room
-from .stream import DEFERRED_MAX, Entry, StreamWriter
+from .stream import CLOSED, DEFERRED_MAX, Entry, StreamWriter
 from .streams import list_streams
 from .threads import OwnThread, Wake, owned_lock
 
@@ -255,7 +255,7 @@ class Journal:
         if old is not None and not old.lost:
             return old
         if self._closed:
-            raise JournalClosedError("the provider is shut down: nothing can be emitted through it", journaled=False)
+            raise JournalClosedError(CLOSED, journaled=False)
         writer = self._create()
         try:
             commit = GroupCommit(lambda: self._timed(writer.sync))

@@ -41,7 +41,9 @@ DEFERRED_MAX: Final = 1024
 """How many re-entrant records may wait for the outer call."""
 
 _FULL: Final = (*FULL, errno.EFBIG)
-_CLOSED: Final = "the provider is shut down: nothing can be emitted through it"
+CLOSED: Final = (
+    "the provider is shut down: nothing can be emitted through it; call shutdown() last, or configure() again"
+)
 
 
 class StreamWriter:
@@ -182,7 +184,7 @@ class StreamWriter:
     def _prepare_to_write(self) -> None:
         """Everything that is rare: closed, broken, dirty, or the segment is full."""
         if self._state.closed:
-            raise JournalClosedError(_CLOSED, journaled=False)
+            raise JournalClosedError(CLOSED, journaled=False)
         try:
             if self._state.dirty:
                 self._state.reconcile()
@@ -209,7 +211,7 @@ class StreamWriter:
     def _defer(self, entry: Entry) -> None:
         """Leave the entry to the outer call of this very thread."""
         if self._state.closed:
-            raise JournalClosedError(_CLOSED, journaled=False)
+            raise JournalClosedError(CLOSED, journaled=False)
         if len(self._deferred) >= DEFERRED_MAX:
             raise JournalFullError(
                 f"{DEFERRED_MAX} records were emitted from within one emit of the same thread", journaled=False
