@@ -205,6 +205,7 @@ def sent_mixed(text: str, *, whole: bool) -> set[str]:
 
 
 SCENARIOS: dict[str, Callable[..., set[str]]] = {
+    "application-too-wide": sent_mixed,
     "audit-not-default": sent_mixed,
     "batch-processor": killed_while_the_peer_is_away,
     "error-mode": sent_mixed,

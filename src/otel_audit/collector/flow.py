@@ -27,6 +27,9 @@ _WORD: Final = "audit"
 _NIL: Final = r"""(nil|"")"""
 _SUBJECT: Final = r"""(?:audit\.[\w.]+"\]|\bevent_name)"""
 _EXCLUDES: Final = re.compile(rf"{_SUBJECT}\s*==\s*{_NIL}")
+_NO_NAME: Final = re.compile(r"""\bevent_name\s*==\s*"\"""")
+_NO_ID: Final = re.compile(rf"""audit\.[\w.]+"\]\s*==\s*{_NIL}""")
+_OR: Final = re.compile(r"\bor\b")
 _SELECTS: Final = re.compile(rf"""{_SUBJECT}\s*!=\s*{_NIL}|==\s*"[^"]*audit[^"]*"|IsMatch\([^)]*audit""")
 # Turn log records into something else: what comes out of them is no audit record.
 _END_OF_RECORDS: Final = frozenset(("count", "sum", "signaltometrics", "spanmetrics", "servicegraph", "datadog"))
@@ -44,6 +47,11 @@ def row_condition(row: View) -> str:
 def excludes_audit(condition: str) -> bool:
     """Whether a condition is true only of records that are no audit records."""
     return bool(_EXCLUDES.search(condition))
+
+
+def excludes_every_audit_record(condition: str) -> bool:
+    """Whether it asks for both, no name and no id, so that no audit record fits, whatever it lacks."""
+    return bool(_NO_NAME.search(condition) and _NO_ID.search(condition)) and not _OR.search(condition)
 
 
 def selects_audit(condition: str) -> bool:

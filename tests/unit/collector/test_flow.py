@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from otel_audit.collector.flow import excludes_audit, selects_audit
+from otel_audit.collector.flow import excludes_audit, excludes_every_audit_record, selects_audit
 from otel_audit.collector.lint import Linted, Source, lint
 from otel_audit.errors import ConfigurationError
 
@@ -123,6 +123,17 @@ def test_conditions() -> None:
     assert selects_audit('attributes["audit.actor.id"] != nil')
     assert not selects_audit('resource.attributes["service.name"] == "billing"')
     assert not excludes_audit('resource.attributes["service.name"] == "billing"')
+
+
+def test_what_excludes_every_audit_record() -> None:
+    """Both halves, and no ``or``."""
+    assert excludes_every_audit_record(NOT_AUDIT)
+    assert excludes_every_audit_record(f"{NOT_AUDIT} and severity_number < 9")
+    assert not excludes_every_audit_record(NOT_AUDIT.replace(" and ", " or "))
+    assert not excludes_every_audit_record(f"{NOT_AUDIT} or severity_number < 9")
+    for half in NOT_AUDIT.split(" and "):
+        assert excludes_audit(half)
+        assert not excludes_every_audit_record(half)
 
 
 def test_a_second_routing_connector_is_followed_too() -> None:

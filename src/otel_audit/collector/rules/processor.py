@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from ..configuration import Component
-from ..flow import APPLICATION_LOGS, excludes_audit
+from ..flow import APPLICATION_LOGS, excludes_audit, excludes_every_audit_record
 from ..node import View
 from .base import Audited, Hit, Severity, rule
 
@@ -41,7 +41,7 @@ def filter_(audited: Audited) -> Iterator[Hit]:
     for pipeline, _, component in audited.processors("filter"):
         for condition in _filter_conditions(component):
             text = condition.text()
-            if isinstance(text, str) and text and not excludes_audit(text):
+            if isinstance(text, str) and text and not excludes_every_audit_record(text):
                 yield Hit(
                     condition,
                     f"{component.id} in {pipeline.id} drops what fits this, acknowledged, and nothing in it says that "

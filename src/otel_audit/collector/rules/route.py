@@ -6,7 +6,13 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from ..flow import APPLICATION_LOGS, row_condition, selects_audit
+from ..flow import (
+    APPLICATION_LOGS,
+    excludes_audit,
+    excludes_every_audit_record,
+    row_condition,
+    selects_audit,
+)
 from ..node import Unknown, View
 from .base import Audited, Hit, Severity, rule
 
@@ -38,6 +44,22 @@ def audit_not_default(audited: Audited) -> Iterator[Hit]:
                     "no id, an older library) goes where application logs go",
                     "default_pipelines: the audit pipeline; and a row in context log that matches application logs: "
                     f"{APPLICATION_LOGS}",
+                )
+
+
+@rule("application-too-wide", Severity.WARNING, "application logs are matched too widely", loses=True)
+def application_too_wide(audited: Audited) -> Iterator[Hit]:
+    """A row for what has no id takes audit records that have only a name along; so does one with an ``or``."""
+    for connector in _routing(audited):
+        for row in connector.at("table").mappings():
+            condition = row_condition(row)
+            in_log_context = row.at("context").text("resource") == "log"
+            if in_log_context and excludes_audit(condition) and not excludes_every_audit_record(condition):
+                yield Hit(
+                    row.at("condition" if row.at("condition").given else "statement"),
+                    f"{connector.path[1]} takes what lacks only a name, or only an id, for an application log: an "
+                    "audit record of another library goes where application logs go",
+                    f"ask for both: {APPLICATION_LOGS}",
                 )
 
 
