@@ -39,6 +39,7 @@ class Options:
         quick: tiny sizes, and the warm-up counts: to see that everything runs, not to read the figures.
         full: the large sizes of the questions that have them.
         receiver: base URL of an OTLP/HTTP receiver, for the cases that send.
+        grpc_receiver: the same for OTLP/gRPC.
     """
 
     directory: str
@@ -46,6 +47,7 @@ class Options:
     quick: bool = False
     full: bool = False
     receiver: str = ""
+    grpc_receiver: str = ""
 
     def size(self, quick: int, usual: int, full: int | None = None) -> int:
         """The size that fits."""

@@ -13,8 +13,10 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from .harness import ROOT
 
@@ -24,6 +26,8 @@ receivers:
     protocols:
       http:
         endpoint: 127.0.0.1:{port}
+      grpc:
+        endpoint: 127.0.0.1:{grpc_port}
 exporters:
   debug:
     verbosity: basic
@@ -98,31 +102,40 @@ def _answers(url: str) -> bool:
         return False
 
 
+class Receiver(NamedTuple):
+    """Where a receiver is, for each protocol, and what it is called."""
+
+    url: str
+    grpc_url: str
+    name: str
+
+
 @contextlib.contextmanager
-def receiver(*, collector: bool) -> Iterator[tuple[str, str]]:
-    """Base URL and name of a receiver.
+def receiver(*, collector: bool) -> Iterator[Receiver]:
+    """A receiver of OTLP over HTTP and gRPC.
 
     Args:
         collector: a real Collector, where there is one.
     """
     binary = find_collector() if collector else None
-    port = free_port()
+    port, grpc_port = free_port(), free_port()
+    grpc_url = f"http://127.0.0.1:{grpc_port}"
     if binary is None:
-        with discard(port) as url:
-            yield url, "a local receiver that discards"
+        with discard(port, grpc_port) as url:
+            yield Receiver(url, grpc_url, "a local receiver that discards")
         return
     with tempfile.TemporaryDirectory(prefix="otel-audit-bench-") as directory:
         config = Path(directory) / "config.yaml"
-        config.write_text(CONFIG.format(port=port), encoding="utf-8")
+        config.write_text(CONFIG.format(port=port, grpc_port=grpc_port), encoding="utf-8")
         with running([binary, f"--config={config}"], port) as url:
             asked = subprocess.run([binary, "--version"], capture_output=True, text=True, check=False, timeout=30)
-            yield url, f"the Collector ({asked.stdout.strip() or Path(binary).name})"
+            yield Receiver(url, grpc_url, f"the Collector ({asked.stdout.strip() or Path(binary).name})")
 
 
 @contextlib.contextmanager
-def discard(port: int) -> Iterator[str]:
-    """A receiver that reads every request and acknowledges it."""
-    with running([sys.executable, "-m", "benchmarks.receiver", str(port)], port) as url:
+def discard(port: int, *grpc_port: int) -> Iterator[str]:
+    """A receiver that reads every request and acknowledges it; with a second port, over gRPC too."""
+    with running([sys.executable, "-m", "benchmarks.receiver", *map(str, (port, *grpc_port))], port) as url:
         yield url
 
 
@@ -146,5 +159,19 @@ class _Discard(BaseHTTPRequestHandler):
         pass
 
 
+def _discard_grpc(port: int) -> Any:
+    """The same over gRPC; it ends with the process."""
+    import grpc
+
+    server = grpc.server(ThreadPoolExecutor(4), options=[("grpc.max_receive_message_length", -1)])
+    method = grpc.unary_unary_rpc_method_handler(lambda request, context: b"")
+    service = "opentelemetry.proto.collector.logs.v1.LogsService"
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {"Export": method}),))
+    server.add_insecure_port(f"127.0.0.1:{port}")
+    server.start()
+    return server
+
+
 if __name__ == "__main__":
+    serving = [_discard_grpc(int(number)) for number in sys.argv[2:]]
     ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), _Discard).serve_forever()

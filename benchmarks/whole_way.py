@@ -14,6 +14,7 @@ from .receiver import receiver
 from .workload import EXTRAS, log_all, logger_with, provider
 
 PEER = "OpenTelemetry"
+GRPC_PEER = "OpenTelemetry, gRPC"
 
 
 def _count(options: Options) -> int:
@@ -40,12 +41,24 @@ def _send(log: Callable[[Any], None], acknowledge: Callable[[], None], count: in
 def opentelemetry(options: Options) -> Iterator[Figures]:
     """OpenTelemetry: its handler, batch processor (512 a request) and OTLP/HTTP exporter."""
     from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
+
+    yield from _opentelemetry(options, OTLPLogExporter, {"endpoint": f"{options.receiver}/v1/logs"})
+
+
+def opentelemetry_grpc(options: Options) -> Iterator[Figures]:
+    """The same with its OTLP/gRPC exporter."""
+    from opentelemetry.exporter.otlp.proto.grpc._log_exporter import OTLPLogExporter
+
+    yield from _opentelemetry(options, OTLPLogExporter, {"endpoint": options.grpc_receiver, "insecure": True})
+
+
+def _opentelemetry(options: Options, kind: Any, arguments: dict[str, Any]) -> Iterator[Figures]:
     from opentelemetry.sdk._logs import LoggerProvider, LoggingHandler
     from opentelemetry.sdk._logs.export import BatchLogRecordProcessor, LogRecordExportResult
 
     acknowledged = 0
 
-    class Counting(OTLPLogExporter):
+    class Counting(kind):
         def export(self, batch: Any) -> LogRecordExportResult:
             nonlocal acknowledged
             result = super().export(batch)
@@ -55,7 +68,7 @@ def opentelemetry(options: Options) -> Iterator[Figures]:
 
     otel = LoggerProvider(shutdown_on_exit=False)
     count = _count(options)
-    exporter = Counting(endpoint=f"{options.receiver}/v1/logs")
+    exporter = Counting(**arguments)
     otel.add_log_record_processor(BatchLogRecordProcessor(exporter, max_queue_size=count, max_export_batch_size=512))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -74,10 +87,19 @@ def opentelemetry(options: Options) -> Iterator[Figures]:
 
 def otel_audit(options: Options) -> Iterator[Figures]:
     """Ours: the handler, the journal, and the shipper with its OTLP/HTTP exporter."""
+    yield from _otel_audit(options, {"endpoint": options.receiver})
+
+
+def otel_audit_grpc(options: Options) -> Iterator[Figures]:
+    """The same with its OTLP/gRPC exporter."""
+    yield from _otel_audit(options, {"endpoint": options.grpc_receiver, "protocol": "grpc"})
+
+
+def _otel_audit(options: Options, to_where: dict[str, str]) -> Iterator[Figures]:
     from otel_audit import AuditHandler
     from otel_audit.settings import make_destination
 
-    to = make_destination("collector", {"type": "otlp", "endpoint": options.receiver}, {})
+    to = make_destination("collector", {"type": "otlp", **to_where}, {})
     with provider(options.directory, "way", destinations=(to,)) as ours:
         log = functools.partial(log_all, logger_with(AuditHandler(ours)))
 
@@ -90,23 +112,32 @@ def otel_audit(options: Options) -> Iterator[Figures]:
             yield _send(log, acknowledge, _count(options))
 
 
-CASES = {PEER: opentelemetry, "otel-audit": otel_audit}
+CASES = {
+    PEER: opentelemetry,
+    "otel-audit": otel_audit,
+    GRPC_PEER: opentelemetry_grpc,
+    "otel-audit, gRPC": otel_audit_grpc,
+}
 LABELS = {
     PEER: "logging → LoggingHandler → memory → OTLP/HTTP",
     "otel-audit": "logging → AuditHandler → journal → OTLP/HTTP",
+    GRPC_PEER: "logging → LoggingHandler → memory → OTLP/gRPC",
+    "otel-audit, gRPC": "logging → AuditHandler → journal → OTLP/gRPC",
 }
 
 
 def run(options: Options) -> Report:
     """Measure it."""
     rounds = options.rounds_or(7)
-    with receiver(collector=not options.quick) as (url, name):
-        found, _ = interleave(CASES, dataclasses.replace(options, receiver=url), rounds)
+    with receiver(collector=not options.quick) as (url, grpc_url, name):
+        options = dataclasses.replace(options, receiver=url, grpc_receiver=grpc_url)
+        found, _ = interleave(CASES, options, rounds)
     title = f"log call → acknowledged by {name}: CPU a record, all threads, {_count(options):,} records × {rounds}"
     report = Report("whole_way", title, PEER)
+    report.notes.append("Each is compared with OpenTelemetry over the same protocol.")
     for case, results in found.items():
         note = f"{median(results, 'logged_us'):.1f} µs until logged, {1e6 / median(results, 'wall_us'):,.0f} records/s"
-        bar = Bar(0.40, 0.30, of="ratio") if case != PEER else None
-        share = ratio(results, found[PEER], "us")
+        bar = Bar(0.40, 0.30, of="ratio") if case not in (PEER, GRPC_PEER) else None
+        share = ratio(results, found[GRPC_PEER if case.endswith("gRPC") else PEER], "us")
         report.rows.append(Row(LABELS[case], median(results, "us"), "µs", spread(results, "us"), share, bar, note))
     return report

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -27,6 +28,8 @@ COUNT = 10_000
 
 
 def _endpoint(collector: Collector, receiver: str) -> str:
+    if receiver == "grpc":
+        return collector.grpc_endpoint
     return collector.audit_endpoint if receiver == "/v1/audit" else f"{collector.http_endpoint}/v1/logs"
 
 
@@ -39,9 +42,13 @@ def _wait_until_logged(tmp_path: Path, count: int, process: subprocess.Popen[str
         time.sleep(0.01)
 
 
-def _start(tmp_path: Path, endpoint: str, count: int, pause_s: float = 0.0) -> subprocess.Popen[str]:
+def _start(
+    tmp_path: Path, endpoint: str, count: int, pause_s: float = 0.0, protocol: str = "http/protobuf"
+) -> subprocess.Popen[str]:
     command = [sys.executable, str(APPLICATION), str(tmp_path / "journal"), endpoint, str(count), str(tmp_path / "ids")]
-    return subprocess.Popen([*command, str(pause_s)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    environ = {**os.environ, "OTEL_EXPORTER_OTLP_PROTOCOL": protocol}
+    command.append(str(pause_s))
+    return subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def _finish(process: subprocess.Popen[str], timeout_s: float = 120) -> dict[str, Any]:
@@ -113,12 +120,13 @@ def test_the_order_and_the_chain_arrive(tmp_path: Path) -> None:
     assert (last.last, last.count, last.last_hash) == (len(records), len(records), hashes[-1])
 
 
-@pytest.mark.parametrize("receiver", ["/v1/logs", "/v1/audit"])
+@pytest.mark.parametrize("receiver", ["/v1/logs", "/v1/audit", "grpc"])
 def test_nothing_is_lost_while_the_collector_is_killed(tmp_path: Path, receiver: str) -> None:
     """The Collector is killed and restarted three times under load; each of 10,000 ids arrives at least once."""
     require_collector()
     with Collector() as collector:
-        process = _start(tmp_path, _endpoint(collector, receiver), COUNT, pause_s=0.001)
+        protocol = "grpc" if receiver == "grpc" else "http/protobuf"
+        process = _start(tmp_path, _endpoint(collector, receiver), COUNT, pause_s=0.001, protocol=protocol)
         for kill in range(1, 4):
             _wait_until_logged(tmp_path, COUNT * kill // 5, process)
             collector.kill()

@@ -50,3 +50,13 @@ class Authority:
         if client is not None:
             context.load_cert_chain(client.cert, client.key)
         return context
+
+
+def folder_of_certificates(directory: Path) -> Path:
+    """An authority (``ca.crt``); ``server``, ``expired`` and ``client`` (``.crt`` and ``.key``); a file of ``junk``."""
+    authority = Authority(directory)
+    for name in ("server", "client"):
+        authority.issue(name)
+    authority.issue("expired", expired=True)
+    (directory / "junk").write_text("no certificate\n", encoding="utf-8")
+    return directory

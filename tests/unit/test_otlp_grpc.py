@@ -31,7 +31,7 @@ from otel_audit.errors import (
 from otel_audit.exporters.http_client import InsecureTransportWarning
 from otel_audit.exporters.otlp_grpc import OtlpGrpcExporter
 from otel_audit.testing import GrpcReply, ScriptedGrpcReceiver, ScriptedReceiver
-from support.tls import make_certificates
+from support.certificates import folder_of_certificates
 
 CODES = sorted(code.name for code in grpc.StatusCode if code.name != "OK")
 RETRY = {"CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_OF_RANGE", "UNAVAILABLE", "DATA_LOSS"}
@@ -469,7 +469,7 @@ def test_keepalive_is_asked_for(receiver: ScriptedGrpcReceiver) -> None:
         ({"endpoint": "http://user:s3cret@h"}, "endpoint"),
         ({"endpoint": "user:s3cret@h:4317"}, "endpoint"),
         ({"endpoint": "http://h:4317/v1/logs"}, "gRPC has no paths"),
-        ({"certificate": "ca.pem"}, "certificate: is for TLS"),
+        ({"certificate": "ca.crt"}, "certificate: is for TLS"),
         ({"endpoint": "h:4317", "certificate": "/nowhere/ca.pem"}, "certificate: there is no file"),
         ({"endpoint": "https://h", "client_key": os.devnull}, "client_key"),
     ],
@@ -487,20 +487,20 @@ def test_a_wrong_argument(options: dict[str, Any], key: str) -> None:
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Made once."""
-    return make_certificates(tmp_path_factory.mktemp("tls"))
+    return folder_of_certificates(tmp_path_factory.mktemp("tls"))
 
 
 def server_side(folder: Path, name: str = "server", *, asks: bool = False) -> grpc.ServerCredentials:
     """The receiver's side of TLS."""
-    pair = ((folder / f"{name}.key").read_bytes(), (folder / f"{name}.pem").read_bytes())
-    return grpc.ssl_server_credentials([pair], (folder / "ca.pem").read_bytes() if asks else None, asks)
+    pair = ((folder / f"{name}.key").read_bytes(), (folder / f"{name}.crt").read_bytes())
+    return grpc.ssl_server_credentials([pair], (folder / "ca.crt").read_bytes() if asks else None, asks)
 
 
 def test_tls_with_our_authority(certificates: Path) -> None:
     """The certificate's file is what the receiver is checked by; host and port without a scheme mean TLS."""
     with ScriptedGrpcReceiver(tls=server_side(certificates)) as receiver:
         for endpoint in (receiver.endpoint, receiver.target):
-            exporter = OtlpGrpcExporter(endpoint, certificate=certificates / "ca.pem")
+            exporter = OtlpGrpcExporter(endpoint, certificate=certificates / "ca.crt")
             exporter.export(batch_of(), 5.0)
             exporter.close()
         assert len(receiver.records) == 6
@@ -508,8 +508,8 @@ def test_tls_with_our_authority(certificates: Path) -> None:
 
 def test_tls_with_a_client_certificate(certificates: Path, tmp_path: Path) -> None:
     """It is sent where the receiver asks for one, from two files or from one, and missed where it is not given."""
-    files = {"certificate": certificates / "ca.pem"}
-    ours = {"client_certificate": certificates / "client.pem", "client_key": certificates / "client.key"}
+    files = {"certificate": certificates / "ca.crt"}
+    ours = {"client_certificate": certificates / "client.crt", "client_key": certificates / "client.key"}
     both = tmp_path / "both.pem"
     both.write_bytes(b"".join(path.read_bytes() for path in ours.values()))
     with ScriptedGrpcReceiver(tls=server_side(certificates, asks=True)) as receiver:
@@ -527,7 +527,7 @@ def test_tls_with_a_client_certificate(certificates: Path, tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("server", {}), ("expired", {"certificate": "ca.pem"}), ("server", {"certificate": "client.pem"})],
+    [("server", {}), ("expired", {"certificate": "ca.crt"}), ("server", {"certificate": "client.crt"})],
     ids=["unknown authority", "expired", "wrong authority"],
 )
 def test_a_receiver_that_cannot_be_trusted(certificates: Path, name: str, options: dict[str, str]) -> None:
@@ -561,13 +561,13 @@ def test_tls_and_no_tls_are_mixed_up(certificates: Path, receiver: ScriptedGrpcR
 def test_files_for_tls_that_are_broken(certificates: Path, tmp_path: Path) -> None:
     """Blocked when they are needed, with what to repair."""
     gone = tmp_path / "gone.pem"
-    gone.write_bytes((certificates / "ca.pem").read_bytes())
+    gone.write_bytes((certificates / "ca.crt").read_bytes())
     with ScriptedGrpcReceiver(tls=server_side(certificates)) as receiver:
         exporters = [
             OtlpGrpcExporter(receiver.endpoint, **{key: certificates / value for key, value in files.items()})
             for files in (
-                {"certificate": "server.cnf"},
-                {"client_certificate": "client.pem", "client_key": "server.key"},
+                {"certificate": "junk"},
+                {"client_certificate": "client.crt", "client_key": "server.key"},
             )
         ]
         exporters.append(OtlpGrpcExporter(receiver.endpoint, certificate=gone))

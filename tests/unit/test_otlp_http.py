@@ -30,7 +30,7 @@ from otel_audit.errors import (
 from otel_audit.exporters.http_client import BODY_MAX, HttpClient, InsecureTransportWarning
 from otel_audit.exporters.otlp_http import OtlpHttpExporter
 from otel_audit.testing import Reply, ScriptedReceiver
-from support.tls import make_certificates
+from support.certificates import folder_of_certificates
 
 HTML = {"Content-Type": "text/html"}
 JSON = {"Content-Type": "application/json"}
@@ -456,7 +456,7 @@ def test_a_mistake_that_an_option_makes_good_is_none() -> None:
         ({"headers": {"x": "s3crét"}}, r"headers\.x"),
         ({"timeout": 0}, "timeout"),
         ({"endpoint": "http://user:s3cret@h"}, "endpoint"),
-        ({"certificate": "ca.pem"}, "certificate: is for TLS"),
+        ({"certificate": "ca.crt"}, "certificate: is for TLS"),
         ({"endpoint": "https://h", "certificate": "/nowhere/ca.pem"}, "certificate: there is no file"),
         ({"endpoint": "https://h", "client_key": os.devnull}, "client_key"),
     ],
@@ -474,23 +474,23 @@ def test_a_wrong_argument(options: dict[str, Any], key: str) -> None:
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Made once."""
-    return make_certificates(tmp_path_factory.mktemp("tls"))
+    return folder_of_certificates(tmp_path_factory.mktemp("tls"))
 
 
 def server_side(folder: Path, name: str = "server", *, asks: bool = False) -> ssl.SSLContext:
     """The receiver's side of TLS."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / f"{name}.pem", folder / f"{name}.key")
+    context.load_cert_chain(folder / f"{name}.crt", folder / f"{name}.key")
     if asks:
         context.verify_mode = ssl.CERT_REQUIRED
-        context.load_verify_locations(folder / "ca.pem")
+        context.load_verify_locations(folder / "ca.crt")
     return context
 
 
 def test_tls_with_our_authority(certificates: Path) -> None:
     """The certificate's file is what the receiver is checked by."""
     with ScriptedReceiver(tls=server_side(certificates)) as receiver:
-        exporter = OtlpHttpExporter(receiver.endpoint, certificate=certificates / "ca.pem")
+        exporter = OtlpHttpExporter(receiver.endpoint, certificate=certificates / "ca.crt")
         exporter.export(batch_of(), 5.0)
         exporter.close()
         assert receiver.record_ids == ["r-1", "r-2", "r-3"]
@@ -498,8 +498,8 @@ def test_tls_with_our_authority(certificates: Path) -> None:
 
 def test_tls_with_a_client_certificate(certificates: Path) -> None:
     """It is sent where the receiver asks for one, and missed where it is not given."""
-    files = {"certificate": certificates / "ca.pem"}
-    ours = {"client_certificate": certificates / "client.pem", "client_key": certificates / "client.key"}
+    files = {"certificate": certificates / "ca.crt"}
+    ours = {"client_certificate": certificates / "client.crt", "client_key": certificates / "client.key"}
     with ScriptedReceiver(tls=server_side(certificates, asks=True)) as receiver:
         exporter = OtlpHttpExporter(receiver.endpoint, **files, **ours)
         exporter.export(batch_of(), 5.0)
@@ -512,8 +512,8 @@ def test_tls_with_a_client_certificate(certificates: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "options", "reason"),
-    [("server", {}, "certificate"), ("expired", {"certificate": "ca.pem"}, "expired"),
-     ("server", {"certificate": "client.pem"}, "certificate")],
+    [("server", {}, "certificate"), ("expired", {"certificate": "ca.crt"}, "expired"),
+     ("server", {"certificate": "client.crt"}, "certificate")],
     ids=["unknown authority", "expired", "wrong authority"],
 )  # fmt: skip
 def test_a_receiver_that_cannot_be_trusted(certificates: Path, name: str, options: dict[str, str], reason: str) -> None:
@@ -540,7 +540,7 @@ def test_tls_and_no_tls_are_mixed_up(certificates: Path, receiver: ScriptedRecei
 def test_files_for_tls_that_are_broken(certificates: Path) -> None:
     """Blocked when they are needed, with what to repair."""
     with ScriptedReceiver(tls=server_side(certificates)) as receiver:
-        for files in ({"certificate": "server.cnf"}, {"client_certificate": "client.pem", "client_key": "server.key"}):
+        for files in ({"certificate": "junk"}, {"client_certificate": "client.crt", "client_key": "server.key"}):
             paths = {key: certificates / value for key, value in files.items()}
             with pytest.raises(BlockedExportError, match="files for TLS") as caught:
                 OtlpHttpExporter(receiver.endpoint, **paths).export(batch_of(), 5.0)
