@@ -1,8 +1,8 @@
 """One gRPC request at a time, bounded in time and size, on a channel that is made anew when it fails.
 
-What always holds here: a process forks only while no request is under way.  gRPC's own threads are not there in a
-forked child, and a child of a process that was in the middle of a request hangs in its next one.  So before a fork the
-request that is under way is cancelled (its records are sent again); the child makes a channel of its own.
+What holds here: a process forks only while no request is under way and gRPC's own threads rest.  They are not there
+in a forked child, and a child of a process that was in the middle of a request hangs in its next one.  So before a fork
+the request that is under way is cancelled (its records are sent again); the child makes a channel of its own.
 
 Loads gRPC at the first request.
 """
@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from ..errors import BlockedExportError, ConfigurationError
+from ..errors import BlockedExportError, ConfigurationError, ExportError
 from .answers import clean
 from .endpoint import Endpoint
 from .grpc_answers import error_of_call, headers_of
@@ -103,15 +103,20 @@ class GrpcClient:
 
             compression = grpc.Compression.Gzip if self._gzip else grpc.Compression.NoCompression
             left = max(deadline - time.monotonic(), 0.001)
+            failure: ExportError | None = None
             try:
                 answer, done = call.with_call(content, timeout=left, metadata=self._metadata, compression=compression)
-            except Exception as error:  # noqa: BLE001 - it is raised again, as an error of ours
+                headers = headers_of(done, self.cover)
+            except Exception as error:  # noqa: BLE001 - an error of ours is raised for it
                 # A channel that failed waits by itself before it connects again; a new one does as it is told.
                 self._drop()
-                waited_s = max(deadline - begun, 0.0)
-                # Without its cause: that may show credentials which the receiver repeated.
-                raise error_of_call(error, self.shown_url, waited_s, len(content), self.cover) from None
-            return answer, headers_of(done, self.cover)
+                failure = error_of_call(error, self.shown_url, max(deadline - begun, 0.0), len(content), self.cover)
+            finally:
+                done = call = None  # let go of here: gRPC works when they go, and a fork must not meet that
+        # Not as the other's consequence: that may show credentials which the receiver repeated.
+        if failure is not None:
+            raise failure
+        return answer, headers
 
     def cover(self, text: str) -> str:
         """A text that came from the receiver, without the credentials that we sent."""
@@ -209,6 +214,9 @@ def _metadatum(name: str, value: str, where: str) -> tuple[str, str | bytes]:
     return name.lower(), value.encode() if name.lower().endswith("-bin") else value
 
 
+_LOOKS: Final = 3
+_THREADS: Final = Path("/proc/self/task")
+_THREAD_NAMES: Final = ("event_engine", "grpc_", "timer_", "default-exec", "resolver-exec")
 _clients: weakref.WeakSet[GrpcClient] = weakref.WeakSet()
 _settled: list[GrpcClient] = []
 _watching = False
@@ -225,6 +233,30 @@ def _watch_forks(client: GrpcClient) -> None:
 
 def _before_fork() -> None:
     _settled[:] = [client for client in list(_clients) if client.settle()]
+    ends = time.monotonic() + _FORK_WAIT_S
+    rested = 0  # in a row: one look may catch a thread between two pieces of its work
+    while rested < _LOOKS and time.monotonic() < ends:
+        rested = rested + 1 if _threads_rest() else 0
+        time.sleep(0.001)
+
+
+def _threads_rest() -> bool:
+    """Whether gRPC's own threads wait for something to do; where that cannot be seen, they are taken to.
+
+    gRPC leaves out what it has to do at a fork if one of them is at work just then, as after a request was cancelled.
+    """
+    try:
+        return all(map(_rests, _THREADS.iterdir()))
+    except OSError:  # not Linux
+        return True
+
+
+def _rests(thread: Path) -> bool:
+    try:
+        name = (thread / "comm").read_text()
+        return not name.startswith(_THREAD_NAMES) or (thread / "stat").read_text().rpartition(") ")[2][:1] == "S"
+    except OSError:  # it has ended
+        return True
 
 
 def _after_fork() -> None:
