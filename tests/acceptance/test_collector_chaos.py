@@ -66,6 +66,7 @@ def test_nothing_that_was_logged_is_lost(cycles: int, tmp_path: Path) -> None:
             "OTELCOL_GATEWAY_CA_FILE": str(authority.ca),
             "OTELCOL_GATEWAY_CERT_FILE": str(sender.cert),
             "OTELCOL_GATEWAY_KEY_FILE": str(sender.key),
+            "OTELCOL_RETRY_INITIAL_INTERVAL": "100ms",
             "OTELCOL_RETRY_MAX_INTERVAL": "200ms",
         }
         with Collector(FORWARD, environment) as agent:

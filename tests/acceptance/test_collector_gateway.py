@@ -50,6 +50,7 @@ class Places:
             "OTELCOL_TLS_DIR": str(authority.directory),
             "OTELCOL_TENANT_S3_BUCKET": "archive-acme",
             "OTELCOL_SEARCH_ENDPOINT": self.search.url,
+            "OTELCOL_RETRY_INITIAL_INTERVAL": "50ms",
             "OTELCOL_RETRY_MAX_INTERVAL": "100ms",
         }
 
@@ -98,6 +99,7 @@ def test_an_agent_with_an_expired_certificate_loses_nothing(authority: Authority
             "OTELCOL_GATEWAY_CA_FILE": str(authority.ca),
             "OTELCOL_GATEWAY_CERT_FILE": str(certificate.cert),
             "OTELCOL_GATEWAY_KEY_FILE": str(certificate.key),
+            "OTELCOL_RETRY_INITIAL_INTERVAL": "50ms",
             "OTELCOL_RETRY_MAX_INTERVAL": "100ms",
         }
         with Collector(FORWARD, environment) as agent:
@@ -234,7 +236,7 @@ def test_a_destination_that_is_away_gets_everything_later(
     authority: Authority, sender: ssl.SSLContext, places: Places, away: str
 ) -> None:
     """The other destination is served meanwhile; after a kill of the gateway and its return the absent one has all."""
-    places.archive.away, places.search_away = away == "s3", away == "search"
+    places.archive.status, places.search_away = 503 if away == "s3" else 200, away == "search"
     ids = {f"r-{number}" for number in range(10)}
     with Collector(GATEWAY, places.environment(authority)) as gateway:
         for name in ids:
@@ -242,6 +244,20 @@ def test_a_destination_that_is_away_gets_everything_later(
         present = places.searchable if away == "s3" else places.archived
         until(lambda: present().keys() == ids, "the other one has all")
         gateway.kill()
-        places.archive.away = places.search_away = False
+        places.archive.status, places.search_away = 200, False
         gateway.start()
         until(lambda: places.archived().keys() == places.searchable().keys() == ids, "both have all")
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 500])
+def test_whatever_s3_refuses_is_tried_again(
+    authority: Authority, sender: ssl.SSLContext, places: Places, status: int
+) -> None:
+    """A missing bucket, a wrong credential: the queue keeps the records until somebody has repaired it."""
+    places.archive.status = status
+    with Collector(GATEWAY, places.environment(authority)) as gateway:
+        assert post(gateway.audit_endpoint, request(audit_records(["r-1"])), context=sender) == 200
+        until(lambda: "Will retry the request" in gateway.log(), "the first try fails")
+        places.archive.status = 200
+        until(lambda: places.archived() == Counter(["r-1"]), "the record is archived")
+        assert "Dropping data" not in gateway.log()

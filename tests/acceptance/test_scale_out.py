@@ -19,7 +19,10 @@ from support.load import Senders, until
 from support.objects import ObjectStore
 from support.otlp import APP_IDS, AUDIT_IDS, TEST_ID, audit_records, mixed_request, post
 
-SOON = {"OTELCOL_RETRY_MAX_INTERVAL": "100ms"}
+SOON = {
+    "OTELCOL_RETRY_INITIAL_INTERVAL": "50ms",
+    "OTELCOL_RETRY_MAX_INTERVAL": "100ms",
+}
 TOPIC = {"max_message_bytes": "33554432", "message_timestamp_type": "LogAppendTime"}
 
 
@@ -54,7 +57,7 @@ def run(
     topic = f"audit-{count}"
     files = tmp_path_factory.mktemp("files")
     kafka.create_topic(topic, 6, **TOPIC)
-    environment = {"OTELCOL_KAFKA_BROKERS": kafka.brokers, "OTELCOL_KAFKA_TOPIC": topic}
+    environment = _environment(kafka, topic)
     ids = [f"r-{number:07}" for number in range(count)]
     with (
         Collector(SCALE_OUT / "gateway.yaml", {**environment, "OTELCOL_TLS_DIR": str(authority.directory)}) as gateway,
@@ -100,7 +103,7 @@ def test_the_table_removes_what_came_twice(run: Run) -> None:
 def test_the_gateway_parts_records_into_topics(kafka: Kafka, authority: Authority) -> None:
     """Of a mixed request the audit records reach the audit topic's consumer, and the others do not."""
     kafka.create_topic("audit-mixed", 1, **TOPIC)
-    environment = {"OTELCOL_KAFKA_BROKERS": kafka.brokers, "OTELCOL_KAFKA_TOPIC": "audit-mixed"}
+    environment = _environment(kafka, "audit-mixed")
     app = {**environment, "OTELCOL_KAFKA_TOPIC": "app", "OTELCOL_KAFKA_GROUP": "app-files"}
     with (
         Collector(SCALE_OUT / "gateway.yaml", {**environment, "OTELCOL_TLS_DIR": str(authority.directory)}) as gateway,
@@ -117,7 +120,7 @@ def test_the_gateway_parts_records_into_topics(kafka: Kafka, authority: Authorit
 def test_a_large_request_fits_into_one_message(kafka: Kafka, authority: Authority) -> None:
     """The largest request that the receivers take is acknowledged and arrives; with the default sizes it is refused."""
     kafka.create_topic("audit-large", 1, **TOPIC)
-    environment = {"OTELCOL_KAFKA_BROKERS": kafka.brokers, "OTELCOL_KAFKA_TOPIC": "audit-large"}
+    environment = _environment(kafka, "audit-large")
     record = audit_records(["large"])[0]
     record.body.string_value = random.Random(0).randbytes(9 * 2**20).hex()
     shipped = (SCALE_OUT / "gateway.yaml").read_text(encoding="utf-8")
@@ -142,6 +145,15 @@ def test_without_kafka_the_gateway_refuses(kafka: Kafka, authority: Authority) -
         assert post(gateway.audit_endpoint, otlp.request(audit_records(["r-1"])), context=context) == 503
 
 
+def _environment(kafka: Kafka, topic: str) -> dict[str, str]:
+    """What gateways and consumers are told; a killed consumer's partitions are soon given to its successor."""
+    return {
+        "OTELCOL_KAFKA_BROKERS": kafka.brokers,
+        "OTELCOL_KAFKA_TOPIC": topic,
+        "OTELCOL_KAFKA_SESSION_TIMEOUT": "3s",
+    }
+
+
 def _ids(collector: Collector) -> set[str]:
     return {str(record["attributes"][TEST_ID]) for record in collector.records()}
 
@@ -149,7 +161,7 @@ def _ids(collector: Collector) -> set[str]:
 def test_the_archive_consumer_loses_nothing_either(kafka: Kafka, authority: Authority, tmp_path: Path) -> None:
     """S3 is away and the consumer is killed; at last every record is in an object, and the objects can be loaded."""
     kafka.create_topic("audit-archived", 3, **TOPIC)
-    environment = {"OTELCOL_KAFKA_BROKERS": kafka.brokers, "OTELCOL_KAFKA_TOPIC": "audit-archived"}
+    environment = _environment(kafka, "audit-archived")
     ids = [f"r-{number}" for number in range(600)]
     context = authority.context(authority.issue("sender"))
     with (
@@ -157,11 +169,11 @@ def test_the_archive_consumer_loses_nothing_either(kafka: Kafka, authority: Auth
         Collector(SCALE_OUT / "gateway.yaml", {**environment, "OTELCOL_TLS_DIR": str(authority.directory)}) as gateway,
         Collector(SCALE_OUT / "archive.yaml", {**environment, **store.environment(), **SOON}) as consumer,
     ):
-        store.away = True
+        store.status = 503
         with Senders(gateway.audit_endpoint, ids, context=context, per_request=20) as senders:
             until(lambda: store.requests, "the consumer tries")
             consumer.kill()
-            store.away = False
+            store.status = 200
             consumer.start()
         until(lambda: store.marks().keys() >= senders.acknowledged, "everything is in the archive")
         until(lambda: kafka.lag("audit-archived", "audit-archive") == 0, "the offsets are committed")

@@ -13,11 +13,11 @@ from support.otlp import TEST_ID
 
 
 class ObjectStore(ScriptedReceiver):
-    """The store; a context manager.  While ``away`` it answers 503."""
+    """The store; a context manager.  It answers ``status`` to everything."""
 
     def __init__(self) -> None:
-        self.away = False
-        super().__init__(default=lambda _: Reply(503 if self.away else 200))
+        self.status = 200
+        super().__init__(default=lambda _: Reply(self.status))
 
     def environment(self, bucket: str = "archive") -> dict[str, str]:
         """What a Collector is told of it."""
