@@ -14,8 +14,11 @@ from .journal.layout import check_destination_name
 from .options import Option, read_options, suggestion
 from .protocols import AuditRecordExporter
 
+SIDECAR: Final = "sidecar"
+"""Type of a destination that another process serves: the records are journaled and kept for it, and nothing else."""
+
 DESTINATION_OPTIONS: Final = (
-    Option("type", "str", None, "otlp, http, file or a preset"),
+    Option("type", "str", None, "otlp, http, file or a preset; or sidecar: another process serves it"),
     Option("required", "bool", True, "records are kept until it has them; 'delivered' waits for it"),
     Option(
         "start", "enum", "earliest", "what a new destination gets of what is there already", choices=("earliest", "now")
@@ -89,7 +92,7 @@ def make_destination(name: str, spec: Any, environ: Mapping[str, str], *, where:
     if isinstance(kind, str):
         common = {option.name for option in DESTINATION_OPTIONS}
         own = {key: value for key, value in spec.items() if key not in common}
-        make = _make_by_type(where, kind, own, environ)
+        make = _made_elsewhere(where, own) if kind == SIDECAR else _make_by_type(where, kind, own, environ)
         values = read_given(DESTINATION_OPTIONS, where, {key: spec[key] for key in spec if key in common})
     else:
         make = _make_by_object(where, kind)
@@ -109,6 +112,7 @@ def make_destination(name: str, spec: Any, environ: Mapping[str, str], *, where:
         records_per_s=merged["records_per_s"],
         requests_per_s=merged["requests_per_s"],
         filter=_filter(where, merged),
+        elsewhere=kind == SIDECAR,
     )
 
 
@@ -140,6 +144,20 @@ def _make_by_type(where: str, kind: str, own: dict[str, Any], environ: Mapping[s
             raise ConfigurationError(f"{where}: there is no option {key!r}; {suggestion(key, known)}")
     cls.from_options(own, environ, where=where)
     return _Maker(cls, own, dict(environ), where)
+
+
+def _made_elsewhere(where: str, own: Mapping[str, Any]) -> Callable[[], AuditRecordExporter]:
+    """For a destination that a sidecar serves: where it goes is the sidecar's to know."""
+    for key in own:
+        raise ConfigurationError(
+            f"{where}: a destination of type 'sidecar' has no option {key!r}: where it goes is said to "
+            "`otel-audit ship --for-living`"
+        )
+
+    def make() -> AuditRecordExporter:
+        raise ConfigurationError(f"{where}: is served by a sidecar, not here")
+
+    return make
 
 
 def _make_by_object(where: str, exporter: Any) -> Callable[[], AuditRecordExporter]:
@@ -177,8 +195,8 @@ class _Maker:
 
 def _spec_from_text(where: str, text: str) -> dict[str, Any]:
     scheme, separator, rest = text.partition(":")
-    if text == "otlp":
-        return {"type": "otlp"}
+    if text in ("otlp", SIDECAR):
+        return {"type": text}
     if scheme in ("http", "https") and rest.startswith("//"):
         return {"type": "http", "url": text}
     if scheme == "file" and separator and rest:
@@ -189,7 +207,7 @@ def _spec_from_text(where: str, text: str) -> dict[str, Any]:
         raise ConfigurationError(f"{where}: there is no preset {scheme!r}; {suggestion(scheme, PRESETS)}")
     shown = repr(text) if re.fullmatch(r"[A-Za-z0-9_.-]{1,40}", text) else describe(text)  # no credentials
     raise ConfigurationError(
-        f"{where}: {shown} is none of 'otlp', 'file:PATH', 'http://…', 'https://…', 'PRESET:https://…'"
+        f"{where}: {shown} is none of 'otlp', 'sidecar', 'file:PATH', 'http://…', 'https://…', 'PRESET:https://…'"
         + (" (to send OTLP to an address: {'type': 'otlp', 'endpoint': …})" if "otlp" in text else "")
         + (" (an address begins with http:// or https://)" if re.fullmatch(r"[\w.-]+:\d+(/.*)?", text) else "")
     )

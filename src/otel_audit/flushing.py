@@ -76,16 +76,26 @@ class Reckoning:
         """How each destination is doing."""
         return [self._destination(shipper) for shipper in self._shippers]
 
-    def flush(self, timeout_s: float) -> FlushResult:
-        """Wait until every required destination has everything that is in the journal now."""
+    def flush(self, timeout_s: float, *, only_ours: bool = False) -> FlushResult:
+        """Wait until every required destination has everything that is in the journal now.
+
+        Args:
+            timeout_s: how long, in seconds.
+            only_ours: do not wait for what another process serves: this one can end before.
+        """
         deadline = time.monotonic() + timeout_s
-        required = [shipper for shipper in self._shippers if shipper.destination.required]
+        required = [
+            shipper
+            for shipper in self._shippers
+            if shipper.destination.required and not (only_ours and shipper.destination.elsewhere)
+        ]
         for shipper in self._shippers:
             shipper.start()
             shipper.hurry()
         for shipper in required:
             targets, _ = self._look(shipper)
-            if not shipper.running and not shipper.stopped:  # when the interpreter ends, no thread can be started
+            serves = not shipper.stopped and not shipper.destination.elsewhere
+            if serves and not shipper.running:  # when the interpreter ends, no thread can be started
                 drain(shipper, timeout_s=deadline - time.monotonic())
             own = self._journal.writer.stream_id if self._journal.writer is not None else ""
             for stream_id, sequence in targets.items():

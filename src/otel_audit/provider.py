@@ -17,6 +17,7 @@ from . import semconv as sc
 from .canonical import SEQUENCE_BYTES_MAX
 from .checkup import Health, Thresholds
 from .checkup import check as check_up
+from .delivery.destination import ELSEWHERE
 from .delivery.shipper import Shipper
 from .durability import Durabilities, Durability
 from .errors import AuditError, EmitError, InvalidRecordError, JournalClosedError, JournalError, JournalFullError
@@ -349,7 +350,8 @@ class AuditProvider:
 
         Args:
             timeout_s: how long to go on delivering, in seconds.  What is left then stays in the journal and is
-                delivered by the next process that uses it, or by ``otel-audit ship``.
+                delivered by the next process that uses it, or by ``otel-audit ship``.  A destination that a sidecar
+                serves is not waited for.
 
         Raises:
             JournalError: the last record could not be written, or the last sync failed.
@@ -362,7 +364,7 @@ class AuditProvider:
         try:
             self.journal.close()
         finally:
-            self.flush(max(deadline - time.monotonic(), 0.0))
+            self.reckoning.flush(max(deadline - time.monotonic(), 0.0), only_ours=True)
             for shipper in self.shippers:
                 shipper.stop(max(deadline - time.monotonic(), 0.1))
             result = FlushResult(tuple(self.reckoning.destinations()))
@@ -382,14 +384,15 @@ class AuditProvider:
             return
         try:
             self.journal.sync()
-            result = self.flush(self.settings.exit_timeout_s)
+            result = self.reckoning.flush(self.settings.exit_timeout_s, only_ours=True)
         except (JournalError, OSError):
             _log.exception("the journal %s could not be flushed at exit", self.journal.layout.root)
             return
-        if result.pending:
+        pending = sum(each.pending for each in result.destinations if each.required and each.state != ELSEWHERE)
+        if pending:
             _log.warning(
                 "%d records are still to be delivered; they are in %s, and the next process that uses it delivers them",
-                result.pending,
+                pending,
                 self.journal.layout.root,
             )
 

@@ -127,9 +127,9 @@ def own_stream(journal: Journal) -> str:
     return journal.writer.stream_id
 
 
-def until(condition: Callable[[], object]) -> None:
+def until(condition: Callable[[], object], timeout_s: float = 30) -> None:
     """Wait for something that another thread or process does."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.005)

@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,17 +58,22 @@ class Place:
         """The journal."""
         return self.path / "journal"
 
-    def start(self, source: str) -> subprocess.Popen[str]:
-        """Start a program; what it does follows ``import otel_audit`` and two functions, ``configure`` and ``emit``."""
+    def start(self, source: str, *, before: Sequence[str] = ()) -> subprocess.Popen[str]:
+        """Start a program; what it does follows ``import otel_audit`` and two functions, ``configure`` and ``emit``.
+
+        Args:
+            source: the program.
+            before: what stands before the command, like another user's identity.
+        """
         program = _BEGIN + textwrap.dedent(source)
-        command = [sys.executable, "-c", program, *map(str, (self.journal, self._returned, self._arrived)), ""]
+        command = [*before, sys.executable, "-c", program, *map(str, (self.journal, self._returned, self._arrived)), ""]
         return subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=self.path
         )
 
-    def run(self, source: str, code: int = 0) -> str:
+    def run(self, source: str, code: int = 0, *, before: Sequence[str] = ()) -> str:
         """Run a program to its end, which must have this exit code; what it wrote to standard error."""
-        process = self.start(source)
+        process = self.start(source, before=before)
         _, errors = process.communicate(timeout=120)
         assert process.returncode == code, errors
         return errors

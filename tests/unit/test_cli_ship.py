@@ -40,6 +40,16 @@ def test_there_has_to_be_a_destination(capsys: pytest.CaptureFixture[str], journ
     assert "--destination NAME=SPEC" in capsys.readouterr().err
 
 
+def test_a_sidecar_needs_to_know_where_to(
+    capsys: pytest.CaptureFixture[str], journal: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What says to an application that a sidecar serves a destination says nothing to the sidecar."""
+    emit(journal, "a.b")
+    monkeypatch.setenv("OTEL_AUDIT_DESTINATIONS", "collector=sidecar")
+    assert run("ship", "--once", "--journal", journal) == 2
+    assert "this is the sidecar: say where it goes, --destination collector=SPEC" in capsys.readouterr().err
+
+
 def test_a_strange_destination_is_warned_of(journal: Path, tmp_path: Path) -> None:
     """A name that the journal does not know gets everything again: that is said before it is done."""
     emit(journal, "a.b", "c.d")

@@ -45,6 +45,18 @@ def test_destinations_are_strings_or_mappings(spec: Any, shown: str) -> None:
     exporter.close()
 
 
+@pytest.mark.parametrize("spec", ["sidecar", {"type": "sidecar"}])
+def test_a_destination_may_be_served_by_a_sidecar(spec: Any) -> None:
+    """It is named, so that records are kept for it; where it goes is not this process's to know."""
+    made = make_destination("d", spec, {})
+    assert (made.elsewhere, made.required) == (True, True)
+    with pytest.raises(ConfigurationError, match="is served by a sidecar, not here"):
+        made.make_exporter()
+    with pytest.raises(ConfigurationError, match="no option 'endpoint': where it goes is said to `otel-audit ship"):
+        make_destination("d", {"type": "sidecar", "endpoint": "http://c:4318"}, {})
+    assert not make_destination("d", {"type": "sidecar", "required": False}, {}).required
+
+
 def test_a_destination_has_an_exporter_of_its_own_in_each_process() -> None:
     """It is made when it is used, not when it is configured."""
     made = make_destination("d", "otlp", {})

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import stat
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from ..errors import ConfigurationError
 from ..journal.layout import Layout, check_destination_name
 from ..settings import load_settings
+from .output import say
+from .signals import Stop
+
+_APPEARS_POLL_S: Final = 0.5
 
 JournalOption = Annotated[
     Path | None,
@@ -52,6 +56,24 @@ def find_journal(journal: Path | None, service: str | None) -> Layout:
     """
     settings = load_settings({"journal": journal, "service_name": service, "destinations": {}})
     return existing_layout(settings.journal)
+
+
+def wait_for_layout(root: Path, stop: Stop) -> Layout | None:
+    """A journal, once it is there: a sidecar may be started before its application.  ``None``: stopped before.
+
+    Raises:
+        ConfigurationError: there is something else in its place.
+    """
+    said = False
+    while not (root / "streams").is_dir():
+        if root.exists() and not root.is_dir():
+            return existing_layout(root)
+        if not said:
+            said = True
+            say(f"journal: {root} is not there yet; it is waited for")
+        if stop.wait(_APPEARS_POLL_S):
+            return None
+    return existing_layout(root)
 
 
 def existing_layout(root: Path) -> Layout:

@@ -27,6 +27,7 @@ from .locate import (
     ServiceOption,
     existing_layout,
     named_destinations,
+    wait_for_layout,
 )
 from .output import ATTENTION, FINE, console, row, say, table, write_json
 from .rounds import ship_until_stopped, ship_what_is_there
@@ -51,8 +52,9 @@ def ship(
 ) -> None:
     """Deliver what dead processes left in a journal; what every required destination has is then removed.
 
-    Runs until SIGTERM or SIGINT, and then ends after the batches that are under way. With --once it ends when nothing
-    is left, when the rest is blocked (somebody has to repair something), or when the time is up.
+    Runs until SIGTERM or SIGINT, and then ends after the batches that are under way; a journal that is not there yet is
+    waited for. With --once it ends when nothing is left, when the rest is blocked (somebody has to repair something),
+    or when the time is up.
 
     Exit codes: 0, nothing is left (with --once) or it was stopped in order; 1, something is left, or it did not stop in
     time; 2, wrong usage or configuration.
@@ -61,10 +63,19 @@ def ship(
     if destination:
         options["destinations"] = named_destinations(destination)
     settings = load_settings(options)
-    layout = existing_layout(settings.journal)
     if not settings.destinations:
         raise ConfigurationError("destinations: there are none to ship to; give --destination NAME=SPEC")
+    for each in settings.destinations:
+        if each.elsewhere:
+            raise ConfigurationError(
+                f"destinations.{each.name}: 'sidecar' is for applications; this is the sidecar: say where it goes, "
+                f"--destination {each.name}=SPEC"
+            )
     _log_to_stderr()
+    stop = stop_on(signal.SIGINT, signal.SIGTERM)
+    layout = existing_layout(settings.journal) if once else wait_for_layout(settings.journal, stop)
+    if layout is None:
+        raise typer.Exit(FINE)
     known = _known(layout)
     if settings.destinations_assumed:
         _say_what_is_assumed(settings.destinations[0].name, known)
@@ -80,7 +91,6 @@ def ship(
         retention_s=settings.retention_s,
     )
     shippers = [Shipper(own, each, for_living=for_living) for each in settings.destinations]
-    stop = stop_on(signal.SIGINT, signal.SIGTERM)
     if once:
         ended = ship_what_is_there(own, shippers, timeout_s=timeout, stop=stop)
     else:

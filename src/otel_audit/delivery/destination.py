@@ -15,6 +15,9 @@ from .selection import RecordFilter
 BYTES_MAX: Final = 4 * 1024 * 1024
 RECORDS_MAX: Final = 16_384
 
+ELSEWHERE: Final = "elsewhere"
+"""State of a destination that another process serves."""
+
 
 @dataclass(frozen=True)
 class Destination:
@@ -31,6 +34,7 @@ class Destination:
         records_per_s, requests_per_s: how fast one process may send; ``None``: as fast as it takes them.
         retry, blocked: back-off after failures that pass by themselves, and after those that do not.
         filter: says which records it is to have; ``None``: all.
+        elsewhere: another process serves it, also for this one: nothing is exported here, and no thread is started.
     """
 
     name: str
@@ -46,13 +50,14 @@ class Destination:
     retry: Backoff = RETRY
     blocked: Backoff = BLOCKED
     filter: RecordFilter | None = None
+    elsewhere: bool = False
 
 
 class DestinationState(msgspec.Struct, frozen=True, kw_only=True):
     """How a destination is doing, as ``status`` shows it.
 
     Attributes:
-        state: ``"idle"``, ``"delivering"``, ``"retrying"``, ``"blocked"``.
+        state: ``"idle"``, ``"delivering"``, ``"retrying"``, ``"blocked"``, ``"elsewhere"``: another process serves it.
         error, repair: the last failure, and what a person has to do about it.
         failures: failures in a row.
         last_success_ns: when it last took something, nanoseconds since 1970; 0: not since this process began.

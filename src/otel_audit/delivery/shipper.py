@@ -18,7 +18,7 @@ from ..journal.streams import DEAD, StreamDirectory
 from ..journal.threads import OwnThread, Wake
 from ..protocols import AuditRecordExporter
 from .deadletters import Buried
-from .destination import Destination, DestinationState
+from .destination import ELSEWHERE, Destination, DestinationState
 from .fleet import SCAN_INTERVAL_S, Fleet
 from .pace import make_exporter
 from .patience import Patience
@@ -31,6 +31,8 @@ _IDLE_FIRST_S: Final = 0.25
 """How soon it looks again after it moved something, woken or not; then twice as long each time."""
 _PENDING_S: Final = 1.0
 """How soon it asks again for what is pending, where nobody says how soon."""
+_IDLE_FOR_LIVING_S: Final = 0.5
+"""At most so long it does not look where it ships for living processes, which cannot wake it."""
 _STUCK_MAX: Final = 2
 """So many streams of which the destination takes nothing, and it is the destination that is blocked."""
 
@@ -64,7 +66,7 @@ class Shipper:
         self._reset()
 
     def _reset(self) -> None:
-        self.state = DestinationState()
+        self.state = DestinationState(state=ELSEWHERE) if self.destination.elsewhere else DestinationState()
         self.delivered = 0
         self.dead_lettered = 0
         self.filtered = 0
@@ -75,7 +77,8 @@ class Shipper:
         self._said_s = float("-inf")
         self._wake = Wake()
         self._urgent = False
-        self._idle_s = SCAN_INTERVAL_S
+        self._idle_max_s = _IDLE_FOR_LIVING_S if self._for_living else SCAN_INTERVAL_S
+        self._idle_s = self._idle_max_s
         self._stopping = False
         self._thread = OwnThread(self._run)
         self._listeners.clear()
@@ -103,8 +106,8 @@ class Shipper:
         return self.delivered + self.dead_lettered + self.filtered
 
     def start(self) -> None:
-        """Start the thread, if it does not run and was not stopped."""
-        if not self._stopping:
+        """Start the thread, if it does not run, was not stopped, and the destination is served here."""
+        if not self._stopping and not self.destination.elsewhere:
             self._thread.start()
 
     def notify(self, *, urgent: bool = False) -> None:
@@ -220,7 +223,7 @@ class Shipper:
             while not self._urgent and not self._stopping and (left := until_s - time.monotonic()) > 0:
                 self._wake.wait(left)
         else:
-            self._idle_s = min(self._idle_s * 2, SCAN_INTERVAL_S)
+            self._idle_s = min(self._idle_s * 2, self._idle_max_s)
 
     def step(self) -> bool:
         """Serve every shipment once; whether there may be more to do at once.  Never raises."""

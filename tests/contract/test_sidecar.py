@@ -1,0 +1,140 @@
+"""A sidecar ships for living processes: they name the destination, know nothing of where it is, and hold no network."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from otel_audit.testing import ScriptedReceiver
+from support.delivery import until
+from support.journal import needs
+from support.program import Place
+from support.servers import as_user, ship, stop
+
+PROGRAM = """
+otel_audit.configure(journal=root, destinations={"collector": "sidecar"}, segment_bytes="64KiB", **OPTIONS)
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    """A journal."""
+    return Place(tmp_path)
+
+
+@pytest.fixture
+def receiver() -> Iterator[ScriptedReceiver]:
+    """What the sidecar delivers to."""
+    with ScriptedReceiver() as receiver:
+        yield receiver
+
+
+def program(source: str, **options: Any) -> str:
+    """A program whose destination a sidecar serves."""
+    return PROGRAM.replace("OPTIONS", repr(options)) + source
+
+
+def test_the_application_waits_for_a_sidecar_and_holds_no_network(place: Place, receiver: ScriptedReceiver) -> None:
+    """``delivered`` and ``flush`` hold although another process delivers; full segments go; no library is loaded."""
+    with ship(place.journal, f"collector=otlp:{receiver.endpoint}"):
+        place.run(
+            program(
+                """
+emit(durability="delivered", timeout_s=60)
+for n in range(1000): emit("x" * 200)
+assert otel_audit.flush(60)
+assert not {"httpx", "httpcore", "grpc"} & set(sys.modules), "a network library is loaded"
+assert len(os.listdir("/proc/self/task")) == 2, "more threads than this one and the one that syncs"
+assert [d.state for d in otel_audit.status().destinations] == ["elsewhere"]
+from otel_audit.default import get_provider
+get_provider().journal.housekeep()
+assert len([f for f in os.listdir(next(os.scandir(root + "/streams")).path) if f.endswith(".jsonl")]) == 1
+"""
+            )
+        )
+        receiver.wait_for(records=1002, timeout_s=60)
+    assert set(place.returned) <= set(receiver.record_ids)
+
+
+def test_an_exit_does_not_wait_for_a_sidecar(place: Place, receiver: ScriptedReceiver) -> None:
+    """Nobody serves it yet: the process ends at once, without a word; the sidecar finds everything when it comes."""
+    errors = place.run(program("emit()", exit_timeout=3600))
+    assert errors == ""
+    place.run(program("emit()\nr = otel_audit.shutdown(3600); assert r.pending == 5, r"))
+    with ship(place.journal, f"collector=otlp:{receiver.endpoint}"):
+        receiver.wait_for(records=5, timeout_s=60)
+        until(lambda: not list((place.journal / "streams").iterdir()), 60)
+    assert set(place.returned) <= set(receiver.record_ids)
+
+
+def test_a_sidecar_may_come_first_and_be_killed(place: Place, receiver: ScriptedReceiver) -> None:
+    """It waits for the journal; what it had not delivered when it was killed the next one delivers, while all live."""
+    with ship(place.journal, f"collector=otlp:{receiver.endpoint}") as sidecar:
+        application = place.start(program("emit()\nfor line in sys.stdin: emit()\n"))
+        try:
+            receiver.wait_for(records=2, timeout_s=60)
+            sidecar.send_signal(signal.SIGKILL)
+            sidecar.wait(60)
+            assert application.stdin is not None
+            for _ in range(5):
+                application.stdin.write("\n")
+                application.stdin.flush()
+            until(lambda: len(place.returned) == 6, 60)
+            with ship(place.journal, f"collector=otlp:{receiver.endpoint}") as another:
+                receiver.wait_for(records=7, timeout_s=60)
+                assert another.poll() is None
+        finally:
+            application.kill()
+            application.communicate(timeout=60)
+    assert set(place.returned) <= set(receiver.record_ids)
+
+
+def test_a_sidecar_ends_in_order(place: Place, receiver: ScriptedReceiver) -> None:
+    """SIGTERM ends it with exit code 0, and also while it still waits for a journal."""
+    with ship(place.journal, f"collector=otlp:{receiver.endpoint}") as waiting:
+        assert waiting.stderr is not None
+        assert "is not there yet; it is waited for" in waiting.stderr.readline()
+        assert stop(waiting) == 0
+    place.run(program("emit()"))
+    with ship(place.journal, f"collector=otlp:{receiver.endpoint}") as sidecar:
+        receiver.wait_for(records=2, timeout_s=60)
+        assert stop(sidecar) == 0
+
+
+@pytest.fixture
+def open_path() -> Iterator[Path]:
+    """A directory into which everybody may look."""
+    with tempfile.TemporaryDirectory() as path:
+        Path(path).chmod(0o755)
+        yield Path(path)
+
+
+@pytest.mark.parametrize("mode", ["0640", "0660"])
+def test_a_sidecar_of_another_user_needs_a_group_that_may_write(
+    open_path: Path, receiver: ScriptedReceiver, mode: str
+) -> None:
+    """With mode 0660 and a group that both are in, it ships and removes; where the group may only read, it says so."""
+    needs(os.geteuid() == 0 and shutil.which("setpriv"), "root", "only root can start processes of two other users")
+    user, other, group = 61_001, 61_002, 61_003
+    os.chown(open_path, user, group)
+    place = Place(open_path)
+    source = program("emit()\nemit()\n", mode=mode, group=group)
+    place.run(source, before=as_user(user, group))
+    with ship(place.journal, f"collector=otlp:{receiver.endpoint}", user=other, group=group) as sidecar:
+        if mode == "0660":
+            receiver.wait_for(records=3, timeout_s=60)
+            until(lambda: not list((place.journal / "streams").iterdir()), 60)
+            place.run(source, before=as_user(user, group))
+            receiver.wait_for(records=6, timeout_s=60)
+        else:
+            assert sidecar.wait(60) == 2
+            assert sidecar.stderr is not None
+            assert "group-writable" in sidecar.stderr.read()
+    assert (place.journal.stat().st_uid, place.journal.stat().st_gid) == (user, group)
