@@ -63,14 +63,7 @@ def ship(
     if destination:
         options["destinations"] = named_destinations(destination)
     settings = load_settings(options)
-    if not settings.destinations:
-        raise ConfigurationError("destinations: there are none to ship to; give --destination NAME=SPEC")
-    for each in settings.destinations:
-        if each.elsewhere:
-            raise ConfigurationError(
-                f"destinations.{each.name}: 'sidecar' is for applications; this is the sidecar: say where it goes, "
-                f"--destination {each.name}=SPEC"
-            )
+    _check(settings.destinations)
     _log_to_stderr()
     stop = stop_on(signal.SIGINT, signal.SIGTERM)
     layout = existing_layout(settings.journal) if once else wait_for_layout(settings.journal, stop)
@@ -105,6 +98,17 @@ def ship(
     complete = ended and not (once and left.reasons)
     sys.stdout.flush()
     _end(FINE if complete else ATTENTION, hurry=not ended)
+
+
+def _check(destinations: Sequence[Destination]) -> None:
+    if not destinations:
+        raise ConfigurationError("destinations: there are none to ship to; give --destination NAME=SPEC")
+    for each in destinations:
+        if each.elsewhere:
+            raise ConfigurationError(
+                f"destinations.{each.name}: 'sidecar' is for applications; this is the sidecar: say where it goes, "
+                f"--destination {each.name}=SPEC"
+            )
 
 
 def _log_to_stderr() -> None:
