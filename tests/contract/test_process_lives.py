@@ -5,6 +5,7 @@ The ways to end one process stand in ``test_process_ends.py``, servers of other 
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from otel_audit.journal.layout import Layout
 from otel_audit.journal.streams import list_streams
 from support.delivery import until
+from support.journal import needs
 from support.program import Place
 from support.provider import stored
 
@@ -286,6 +288,59 @@ def test_nothing_is_lost_by(place: Place, case: Case) -> None:
     assert len(set(place.returned)) == len(place.returned)
     assert place.missing() == set()
     assert list_streams(Layout(place.journal)) == []
+
+
+SUBINTERPRETER = """
+try: import _interpreters as interpreters
+except ImportError: import _xxsubinterpreters as interpreters
+run = getattr(interpreters, "exec", None) or interpreters.run_string
+def make(shared):
+    if sys.version_info >= (3, 13): return interpreters.create("legacy" if shared else "isolated")
+    return interpreters.create(isolated=not shared)
+"""
+
+
+def test_a_subinterpreter_that_shares_the_lock_is_like_a_process_of_its_own(place: Place) -> None:
+    """It has a configuration, a stream and shippers of its own, beside those of the main interpreter."""
+    needs(sys.version_info[:2] != (3, 12), "subinterpreters", "on Python 3.12 msgspec loads into one interpreter only")
+    place.run(
+        SUBINTERPRETER
+        + """
+configure()
+emit()
+inner = f'''
+import os
+import otel_audit
+otel_audit.configure(journal={root!r}, destinations={{"one": {{"type": "file", "path": {arrived!r}}}}})
+for n in range(20):
+    receipt = otel_audit.get_audit_logger().emit("user.login", actor="u", outcome="success")
+    os.write({_fd}, receipt.record_id.encode() + b"\\\\n")
+otel_audit.shutdown(60)
+'''
+failed = run(make(shared=True), inner)
+assert not failed, failed
+emit()
+"""
+    )
+    place.deliver_the_rest()
+    assert len(place.returned) == 22
+    assert place.missing() == set()
+
+
+def test_a_subinterpreter_with_a_lock_of_its_own_says_that_it_cannot(place: Place) -> None:
+    """A library that this one is built on does not load there: the import fails, and nothing is recorded in silence."""
+    needs(sys.version_info >= (3, 12), "owngil", "interpreters with a lock of their own came with Python 3.12")
+    place.run(
+        SUBINTERPRETER
+        + """
+try:
+    failed = run(make(shared=False), "import otel_audit; otel_audit.AuditHandler")
+    said = failed.formatted
+except Exception as error:
+    said = str(error)
+assert "does not support loading in subinterpreters" in said, said
+"""
+    )
 
 
 METHODS = ["fork", "spawn", "forkserver"]

@@ -66,7 +66,7 @@ class Place:
             before: what stands before the command, like another user's identity.
         """
         program = _BEGIN + textwrap.dedent(source)
-        command = [*before, sys.executable, "-c", program, *map(str, (self.journal, self._returned, self._arrived)), ""]
+        command = [*before, sys.executable, "-c", program, *map(str, (self.journal, self.noted, self._arrived)), ""]
         return subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=self.path
         )
@@ -85,7 +85,7 @@ class Place:
     @property
     def returned(self) -> list[str]:
         """Ids of the records whose ``emit`` has returned."""
-        return self._returned.read_text().split() if self._returned.exists() else []
+        return self.noted.read_text().split() if self.noted.exists() else []
 
     @property
     def arrived(self) -> set[str]:
@@ -97,8 +97,14 @@ class Place:
         """Ids of records whose ``emit`` has returned, and that the destination does not have."""
         return set(self.returned) - self.arrived
 
+    def note(self, record_id: str) -> None:
+        """Another program's ``emit`` has returned."""
+        with self.noted.open("a") as file:
+            file.write(f"{record_id}\n")
+
     @property
-    def _returned(self) -> Path:
+    def noted(self) -> Path:
+        """Where ids of records are noted whose ``emit`` has returned."""
         return self.path / f"returned-{os.getpid()}"
 
     @property

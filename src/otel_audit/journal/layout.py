@@ -150,10 +150,15 @@ def _advice(error: OSError, root: Path) -> str:
 
 
 def check_platform() -> None:
-    """Raise ConfigurationError where the journal cannot keep its promises (Windows)."""
+    """Raise ConfigurationError where the journal cannot keep its promises: Windows, and Python without its lock."""
     if sys.platform == "win32":
         raise ConfigurationError(
             "the journal needs POSIX file locks and fsync: Linux and macOS are supported, Windows is not"
+        )
+    if not getattr(sys, "_is_gil_enabled", lambda: True)():
+        raise ConfigurationError(
+            "this is a free-threaded Python that runs without its global lock, on which nothing of this package was "
+            "proven yet: start it with -X gil=1 or PYTHON_GIL=1"
         )
 
 

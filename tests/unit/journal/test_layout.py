@@ -7,6 +7,7 @@ import errno
 import itertools
 import os
 import stat
+import sys
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,13 @@ def test_windows_gets_a_clear_error(monkeypatch: pytest.MonkeyPatch):
         check_platform()
     monkeypatch.setattr(layout_module.sys, "platform", "linux")
     check_platform()
+
+
+def test_python_without_its_lock_is_refused_in_words(monkeypatch: pytest.MonkeyPatch):
+    """A free-threaded interpreter gets a sentence that says how to start it, not half a journal."""
+    monkeypatch.setattr(sys, "_is_gil_enabled", lambda: False, raising=False)
+    with pytest.raises(ConfigurationError, match=r"free-threaded Python.*PYTHON_GIL=1"):
+        check_platform()
 
 
 # -- modes, owners, groups ---------------------------------------------------------------------------------------
