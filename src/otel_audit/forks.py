@@ -91,5 +91,11 @@ def notice_fork() -> None:
         PROCESS[0] = 1
 
 
+def notice_here() -> None:
+    """Notice a fork, before anything of this process is used."""
+    if not PROCESS[0]:
+        notice_fork()
+
+
 if sys.platform != "win32":
     os.register_at_fork(after_in_child=notice_fork)

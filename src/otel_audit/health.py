@@ -26,7 +26,7 @@ class DestinationStatus(msgspec.Struct, frozen=True, kw_only=True):
     """How a destination is doing in one process.
 
     Attributes:
-        state: ``"idle"``, ``"delivering"``, ``"retrying"`` or ``"blocked"``.
+        state: ``"idle"``, ``"delivering"``, ``"retrying"``, ``"blocked"``, or ``"elsewhere"``: a sidecar serves it.
         delivered, pending, dead_lettered, damaged: records.  Pending are those that it has not, those that its filter
             has not been asked about yet among them.
         filtered: records that its filter passed over; they are not counted as delivered.
@@ -208,7 +208,7 @@ def _stream_status(stream: StreamDirectory, retired: Mapping[str, Retirement]) -
         bytes=_segment_bytes(stream),
         destinations=pending,
         damage=_read(stream.path / "recovery.json", list[DamageReport]) or [],
-        process=_read(stream.path / STATE_NAME, ProviderStatus),
+        process=process_state(stream),
     )
 
 
@@ -253,6 +253,12 @@ def _read(path: Path, kind: Any) -> Any:
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except (OSError, msgspec.MsgspecError):
         return None
+
+
+def process_state(stream: StreamDirectory) -> ProviderStatus | None:
+    """What the process that writes a stream said of itself a few seconds ago; ``None``: nothing yet."""
+    found: ProviderStatus | None = _read(stream.path / STATE_NAME, ProviderStatus)
+    return found
 
 
 def write_process_state(layout: Layout, directory: Path, status: ProviderStatus) -> None:

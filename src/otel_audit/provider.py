@@ -22,7 +22,7 @@ from .delivery.shipper import Shipper
 from .durability import Durabilities, Durability
 from .errors import AuditError, EmitError, InvalidRecordError, JournalClosedError, JournalError, JournalFullError
 from .flushing import Reckoning
-from .forks import PROCESS, in_child, notice_fork
+from .forks import in_child, notice_here
 from .health import FlushResult, ProviderStatus, write_process_state
 from .journal.layout import Layout
 from .journal.stream import Entry
@@ -36,6 +36,7 @@ from .receipts import annotate, receipt_of
 from .record import AuditRecord, check
 from .retries import ChosenIds, Claim
 from .telemetry import Counters
+from .unserved import Watch
 
 __all__ = ["AuditLogger", "AuditProvider", "Durability", "ProviderSettings"]
 
@@ -82,6 +83,7 @@ class AuditProvider:
         self.durabilities.check(settings.durability)
         self.reckoning = Reckoning(self.journal, self.shippers)
         self._observatory = Observatory(self)
+        self._unserved = Watch(self.journal.layout, [each.name for each in settings.destinations if not each.elsewhere])
         self.journal.on_written = self._wake_shippers
         self.journal.on_housekeeping = self._write_state
         _providers.add(self)
@@ -138,7 +140,7 @@ class AuditProvider:
                 self.durabilities.check(level)
             check(record)
             if chosen_id:
-                _here()
+                notice_here()
                 claim = Claim(self._chosen, record, self.durabilities)
                 first = claim.take()
                 if first is not None:
@@ -248,7 +250,7 @@ class AuditProvider:
         Cancelling it does not unrecord: the record is, or soon will be, in the journal; where that fails, it is said
         in the log and counted as ``records.failed``.
         """
-        _here()
+        notice_here()
         level = self.settings.durability if durability is None else durability
         try:
             self.durabilities.check(level)
@@ -307,7 +309,7 @@ class AuditProvider:
         Returns:
             What was delivered, pending, dead-lettered and damaged; true only where nothing is pending or damaged.
         """
-        _here()
+        notice_here()
         return self.reckoning.flush(timeout_s)
 
     async def aflush(self, timeout_s: float = 30.0) -> FlushResult:
@@ -316,7 +318,7 @@ class AuditProvider:
 
     def status(self) -> ProviderStatus:
         """How this process's auditing is doing: its stream, destinations, counters, and handlers out of reach."""
-        _here()
+        notice_here()
         writer = self.journal.writer
         return ProviderStatus(
             journal=str(self.journal.layout.root),
@@ -330,7 +332,7 @@ class AuditProvider:
 
     def check_health(self, limits: Thresholds | None = None) -> Health:
         """Whether auditing is well; see :func:`otel_audit.check_health`."""
-        _here()
+        notice_here()
         return check_up(self._observatory, limits or Thresholds())
 
     def count(self, name: str, n: int = 1) -> None:
@@ -339,6 +341,7 @@ class AuditProvider:
 
     def _write_state(self) -> None:
         metrics.look_around()
+        self._unserved.look()
         writer = self.journal.writer
         if writer is not None and not writer.closed:
             write_process_state(self.journal.layout, writer.directory, self.status())
@@ -356,7 +359,7 @@ class AuditProvider:
         Raises:
             JournalError: the last record could not be written, or the last sync failed.
         """
-        _here()
+        notice_here()
         deadline = time.monotonic() + timeout_s
         if self.is_shut_down:
             return FlushResult(tuple(self.reckoning.destinations()))
@@ -379,7 +382,7 @@ class AuditProvider:
 
     def flush_at_exit(self) -> None:
         """Deliver for a bounded time.  The journal stays open: what is logged later at exit is journaled too."""
-        _here()
+        notice_here()
         if self.is_shut_down or self.journal.writer is None:
             return
         try:
@@ -433,12 +436,6 @@ def _after_fork_in_child() -> None:
     metrics.after_fork_in_child()
     for provider in list(_providers):
         provider.after_fork_in_child()
-
-
-def _here() -> None:
-    """Notice a fork before anything of this process is used."""
-    if not PROCESS[0]:
-        notice_fork()
 
 
 def _flush_at_exit() -> None:

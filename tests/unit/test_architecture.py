@@ -68,6 +68,7 @@ FLOORS = (
             "provider_settings",
             "logger",
             "receipts",
+            "unserved",
             "provider",
         ),
         ordered=True,

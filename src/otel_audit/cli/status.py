@@ -13,6 +13,7 @@ from rich.text import Text
 
 from ..health import JournalStatus, StreamStatus, journal_status
 from ..journal.streams import LIVING
+from ..unserved import find_unserved
 from .locate import JournalOption, JsonOption, ServiceOption, find_journal
 from .output import ATTENTION, FINE, age, console, row, safe, size, table, write_json
 
@@ -30,8 +31,9 @@ def status(
     Exit codes: 0, all is well; 1, something needs attention (dead letters, damage, a destination that fails, handlers
     out of reach); 2, there is no such journal.
     """
-    found = journal_status(find_journal(journal, service))
-    attention = list(what_needs_attention(found))
+    layout = find_journal(journal, service)
+    found = journal_status(layout)
+    attention = [*what_needs_attention(found), *map(str, find_unserved(layout))]
     hints = list(_hints(found))
     if json:
         write_json({**msgspec.to_builtins(found), "attention": attention, "hints": hints})

@@ -85,6 +85,17 @@ class FileLock:
             return False
         return (named.st_dev, named.st_ino) == (info.st_dev, info.st_ino)
 
+    def held_by_anybody(self) -> bool:
+        """Whether a process holds it now; takes and makes nothing."""
+        try:
+            fd = self._files.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            return not self._files.lock(fd, shared=True)
+        finally:
+            self._files.close(fd)
+
     def is_intact(self) -> bool:
         """Whether the lock protects what it should: somebody may have closed the descriptor or removed the file."""
         try:

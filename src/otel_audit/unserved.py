@@ -1,0 +1,143 @@
+"""Destinations that records are kept for and that nobody serves: renamed, dropped, or without their sidecar.
+
+Each of them keeps segments until the journal is full, and then nothing is taken any more.  So it is said, with the age.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Collection, Iterator
+from typing import Final
+
+import msgspec
+
+from .delivery.destination import ELSEWHERE
+from .errors import AuditError
+from .flushing import Tails
+from .health import emitted_after, process_state
+from .journal.layout import Layout
+from .journal.retirement import retired_for
+from .journal.streams import LIVING, StreamDirectory, list_streams
+
+UNSERVED_AFTER_S: Final = 600.0
+"""How old the oldest record must be before it is said: processes with another configuration come and go."""
+LOOK_EVERY_S: Final = 300.0
+SAY_EVERY_S: Final = 3600.0
+
+_log = logging.getLogger("otel_audit.delivery")
+
+
+class Unserved(msgspec.Struct, frozen=True, kw_only=True):
+    """A destination that nobody serves.
+
+    Attributes:
+        records: how many are kept for it, in so many streams.
+        oldest_age_s: how old the oldest of them is, in seconds.
+    """
+
+    destination: str
+    records: int
+    streams: int
+    oldest_age_s: float
+
+    def __str__(self) -> str:
+        return (
+            f"destination {self.destination}: {self.records} records in {self.streams} streams are kept for it, the "
+            f"oldest for {self.oldest_age_s / 3600:.1f} h, and nobody serves it; they stay until the journal is full. "
+            f"Configure it under this name, deliver them (otel-audit ship --destination {self.destination}=SPEC), or "
+            f"let go of them (otel-audit destination retire {self.destination})"
+        )
+
+
+def find_unserved(layout: Layout, served: Collection[str] = (), *, after_s: float = UNSERVED_AFTER_S) -> list[Unserved]:
+    """Required destinations whose oldest record is that old, and that no living process or sidecar serves.
+
+    Args:
+        layout: the journal.
+        served: names that this process serves.
+        after_s: how old, in seconds.
+
+    Raises:
+        OSError: the journal cannot be read.
+    """
+    known = set(served)
+    waiting: dict[str, list[tuple[StreamDirectory, int, int]]] = {}
+    tails = Tails()
+    for stream in list_streams(layout):
+        try:
+            known.update(_served_by_owner(stream))
+            for name, acknowledged in _required(layout, stream, known):
+                if stream.ship_lock(name).held_by_anybody():
+                    known.add(name)
+                elif (behind := tails.last(stream) - acknowledged) > 0:
+                    waiting.setdefault(name, []).append((stream, acknowledged, behind))
+        except (AuditError, FileNotFoundError):  # noqa: PERF203 - `status` names what cannot be read
+            continue
+    found = [_describe(name, streams) for name, streams in sorted(waiting.items()) if name not in known]
+    return [each for each in found if each.oldest_age_s >= after_s]
+
+
+def _served_by_owner(stream: StreamDirectory) -> Iterator[str]:
+    """What a living process serves; one that has not said yet what it does is taken to serve all that it names."""
+    if stream.owner_state() != LIVING:
+        return
+    state = process_state(stream)
+    if state is None:
+        yield from stream.metadata.required
+    else:
+        yield from (each.name for each in state.destinations if each.state != ELSEWHERE)
+
+
+def _required(layout: Layout, stream: StreamDirectory, known: Collection[str]) -> Iterator[tuple[str, int]]:
+    """Destinations that a stream waits for, and how far they are."""
+    names = set(stream.metadata.required).difference(known)
+    if not names:
+        return
+    for name in sorted(names - retired_for(layout, stream.stream_id)):
+        cursor = stream.cursor_file(name).load()
+        yield name, cursor.acknowledged if cursor is not None else 0
+
+
+def _describe(name: str, streams: list[tuple[StreamDirectory, int, int]]) -> Unserved:
+    first, acknowledged, _ = min(streams, key=lambda each: each[0].metadata.created_ns)
+    emitted_ns = emitted_after(first, acknowledged)
+    return Unserved(
+        destination=name,
+        records=sum(behind for _, _, behind in streams),
+        streams=len(streams),
+        oldest_age_s=max(time.time() - emitted_ns / 1e9, 0.0) if emitted_ns else 0.0,
+    )
+
+
+class Watch:
+    """Looks every few minutes, and says each destination once an hour.
+
+    Args:
+        layout: the journal.
+        served: names of the destinations that this process serves.
+    """
+
+    def __init__(self, layout: Layout, served: Collection[str]) -> None:
+        self._layout = layout
+        self._served = frozenset(served)
+        self._looked_s = time.monotonic()
+        self._said_s: dict[str, float] = {}
+
+    def look(self, now_s: float | None = None) -> None:
+        """Look, if it is time to.
+
+        Args:
+            now_s: by the monotonic clock; ``None``: now.
+
+        Raises:
+            OSError: the journal cannot be read.
+        """
+        now_s = time.monotonic() if now_s is None else now_s
+        if now_s - self._looked_s < LOOK_EVERY_S:
+            return
+        self._looked_s = now_s
+        for each in find_unserved(self._layout, self._served):
+            if now_s - self._said_s.get(each.destination, float("-inf")) >= SAY_EVERY_S:
+                self._said_s[each.destination] = now_s
+                _log.warning("%s", each)
