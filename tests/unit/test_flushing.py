@@ -335,7 +335,7 @@ def test_after_shutdown_flush_still_counts(make: Make) -> None:
     login(provider.get_audit_logger())
     provider.shutdown(0.1)
     assert provider.flush(0.1).pending == 3
-    assert not provider.shippers[0].running
+    until(lambda: not provider.shippers[0].running)
 
 
 def test_at_exit_the_journal_stays_open(root: Path, make: Make) -> None:
