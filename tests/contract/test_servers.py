@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,44 +23,22 @@ from support.delivery import until
 from support.program import Place
 from support.servers import environment, free_port, running, stop, until_it_answers
 
-WSGI = """
-import os, sys, threading
-import otel_audit
-
-otel_audit.configure(service_name="shop", journal=os.environ["JOURNAL"],
-                     destinations={"one": {"type": "file", "path": os.environ["ARRIVED"]}})
-audit = otel_audit.get_audit_logger()
-
-def app(environ, start_response):
-    receipt = audit.emit("order.create", actor="u-42", outcome="success")
-    start_response("200 OK", [("Content-Type", "text/plain"), ("Connection", "close")])
-    return [f"{os.getpid()} {receipt.record_id}".encode()]
-"""
-
-ASGI = """
-import os
-import otel_audit
-
-otel_audit.configure(service_name="shop", journal=os.environ["JOURNAL"],
-                     destinations={"one": {"type": "file", "path": os.environ["ARRIVED"]}})
-audit = otel_audit.get_audit_logger()
-
-async def app(scope, receive, send):
-    if scope["type"] != "http":
-        raise NotImplementedError(scope["type"])
-    receipt = await audit.aemit("order.create", actor="u-42", outcome="success")
-    body = f"{os.getpid()} {receipt.record_id}".encode()
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"connection", b"close")]})
-    await send({"type": "http.response.body", "body": body})
-"""
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples" / "running"
 
 
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
-    """A journal, and the two applications."""
-    (tmp_path / "wsgi.py").write_text(WSGI)
-    (tmp_path / "asgi.py").write_text(ASGI)
+    """A journal, and the applications of the examples."""
+    for example in EXAMPLES.glob("*.py"):
+        shutil.copy(example, tmp_path)
     return Place(tmp_path)
+
+
+def settings(place: Place, **more: str) -> dict[str, str]:
+    """The environment that says where the journal is, and where its records go."""
+    destination = f"one=file:{place.path / 'arrived.jsonl'}"
+    return environment(OTEL_AUDIT_JOURNAL=str(place.journal), OTEL_AUDIT_DESTINATIONS=destination, **more)
 
 
 class Client:
@@ -106,12 +86,11 @@ class Client:
 
 
 @contextlib.contextmanager
-def serving(place: Place, *command: object) -> Iterator[tuple[subprocess.Popen[str], Client]]:
-    """A server of the application; ``PORT`` in the command is one that was free."""
+def serving(place: Place, *command: str) -> Iterator[tuple[subprocess.Popen[str], Client]]:
+    """A server of the application; port 8000 is replaced by one that was free."""
     port = free_port()
-    filled = [str(part).replace("PORT", str(port)) for part in command]
-    env = environment(JOURNAL=str(place.journal), ARRIVED=str(place.path / "arrived.jsonl"))
-    with running([sys.executable, "-m", *filled], env=env, cwd=place.path) as server:
+    filled = [str(part).replace("8000", str(port)) for part in command]
+    with running([sys.executable, "-m", *filled], env=settings(place), cwd=place.path) as server:
         until_it_answers(server, port)
         yield server, Client(place, port)
 
@@ -130,25 +109,33 @@ def owners(place: Place) -> set[int]:
     return {stream.metadata.pid for stream in list_streams(Layout(place.journal))}
 
 
-GUNICORN = ("gunicorn", "--workers", 2, "--bind", "127.0.0.1:PORT", "--log-level", "warning")
-UVICORN = ("uvicorn", "--workers", 2, "--port", "PORT", "--log-level", "warning")
-SERVERS = {
-    "gunicorn": (*GUNICORN, "wsgi:app"),
-    "gunicorn, preloaded": (*GUNICORN, "--preload", "wsgi:app"),
-    "gunicorn, threads": (*GUNICORN, "--threads", 4, "wsgi:app"),
-    "gunicorn, preloaded, workers recycled": (*GUNICORN, "--preload", "--max-requests", 10, "wsgi:app"),
-    "uvicorn": (*UVICORN, "--loop", "asyncio", "asgi:app"),
-    "uvicorn, uvloop": (*UVICORN, "--loop", "uvloop", "asgi:app"),
-}
+def commands(*names: str) -> list[str]:
+    """The commands of these programs that the page about running shows."""
+    lines = (ROOT / "docs" / "running.md").read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if line.startswith(tuple(f"{name} " for name in names))]
+
+
+SERVERS = [
+    *commands("gunicorn", "uvicorn"),
+    "gunicorn --workers 2 --bind 127.0.0.1:8000 --preload --max-requests 10 wsgi_app:app",
+]
+PLAIN, PRELOADED, ASYNCHRONOUS = SERVERS[0], SERVERS[1], SERVERS[3]
+
+
+def test_the_page_has_the_commands() -> None:
+    """Those that the tests below are about."""
+    assert ("--preload" in PRELOADED, "--preload" in PLAIN) == (True, False)
+    assert [line.split()[0] for line in SERVERS] == ["gunicorn"] * 3 + ["uvicorn"] * 2 + ["gunicorn"]
+    assert len(commands("celery")) == 1
 
 
 @pytest.mark.parametrize(
-    ("name", "number"),
-    [*((name, signal.SIGTERM) for name in SERVERS), ("gunicorn", signal.SIGINT), ("uvicorn", signal.SIGINT)],
+    ("command", "number"),
+    [*((command, signal.SIGTERM) for command in SERVERS), (PLAIN, signal.SIGINT), (ASYNCHRONOUS, signal.SIGINT)],
 )
-def test_a_server_that_is_stopped_loses_nothing(place: Place, name: str, number: int) -> None:
+def test_a_server_that_is_stopped_loses_nothing(place: Place, command: str, number: int) -> None:
     """Several workers answer, each with a stream of its own, and it is stopped in the middle of requests."""
-    with serving(place, *SERVERS[name]) as (server, client):
+    with serving(place, *shlex.split(command)) as (server, client):
         with client.asking():
             until(lambda: len(client.pids) >= 2 and len(place.returned) >= 60, 120)
             stop(server, number)
@@ -156,10 +143,10 @@ def test_a_server_that_is_stopped_loses_nothing(place: Place, name: str, number:
     all_arrives(place)
 
 
-@pytest.mark.parametrize("name", ["gunicorn", "gunicorn, preloaded", "uvicorn"])
-def test_a_worker_that_is_killed_loses_nothing(place: Place, name: str) -> None:
+@pytest.mark.parametrize("command", [PLAIN, PRELOADED, ASYNCHRONOUS])
+def test_a_worker_that_is_killed_loses_nothing(place: Place, command: str) -> None:
     """SIGKILL takes workers one after the other; others adopt what they left while the server goes on."""
-    with serving(place, *SERVERS[name]) as (server, client):
+    with serving(place, *shlex.split(command)) as (server, client):
         with client.asking(2):
             for _ in range(3):
                 until(lambda: client.ask() is not None, 60)
@@ -183,44 +170,17 @@ def _lives(pid: int) -> bool:
     return True
 
 
-CELERY = """
-import os
-import otel_audit
-from celery import Celery
-from celery.signals import worker_process_shutdown
-
-otel_audit.configure(service_name="jobs", journal=os.environ["JOURNAL"],
-                     destinations={"one": {"type": "file", "path": os.environ["ARRIVED"]}})
-audit = otel_audit.get_audit_logger()
-
-app = Celery("jobs", broker="filesystem://")
-app.conf.broker_transport_options = {name: os.environ["QUEUE"] for name in ("data_folder_in", "data_folder_out")}
-app.conf.worker_hijack_root_logger = False
-app.conf.worker_max_tasks_per_child = 10
-app.conf.task_acks_late = True
-
-@app.task
-def work(n):
-    receipt = audit.emit("job.run", actor="u-42", outcome="success", attributes={"n": n})
-    with open(os.environ["NOTED"], "a") as file:
-        file.write(receipt.record_id + "\\n")
-"""
-
-
 @pytest.mark.parametrize("how", ["SIGTERM", "SIGKILL"])
 def test_celery_workers_lose_nothing(place: Place, how: str) -> None:
     """Prefork children end without ``atexit`` and are recycled; the worker is stopped, or killed with all of them."""
-    (place.path / "jobs.py").write_text(CELERY)
-    (place.path / "queue").mkdir()
-    env = environment(
-        JOURNAL=str(place.journal), ARRIVED=str(place.path / "arrived.jsonl"), QUEUE=str(place.path / "queue"),
-        NOTED=str(place.noted),
-    )  # fmt: skip
-    command = [sys.executable, "-m", "celery", "-A", "jobs", "worker", "--pool", "prefork", "--concurrency", "2"]
-    send = "import jobs\nfor n in range(60): jobs.work.delay(n)"
+    queue = place.path / "queue"
+    queue.mkdir()
+    env = settings(place, BROKER_DIRECTORY=str(queue))
+    send = f"import celery_app\nfor n in range(60): celery_app.charge.delay(n, {str(place.noted)!r})"
     subprocess.run([sys.executable, "-c", send], env=env, cwd=place.path, check=True, timeout=120)
-    more = ["--loglevel", "ERROR", "--without-gossip", "--without-mingle", "--without-heartbeat"]
-    with running([*command, *more], env=env, cwd=place.path) as worker:
+    [command] = commands("celery")
+    more = "--max-tasks-per-child 10 --loglevel ERROR --without-gossip --without-mingle --without-heartbeat"
+    with running([sys.executable, "-m", *shlex.split(f"{command} {more}")], env=env, cwd=place.path) as worker:
         if how == "SIGKILL":
             until(lambda: len(place.returned) >= 20, 120)
             os.killpg(worker.pid, signal.SIGKILL)

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from otel_audit.testing import ScriptedReceiver
 from support.delivery import until
 from support.journal import needs
 from support.program import Place
-from support.servers import as_user, ship, stop
+from support.servers import as_user, environment, running, ship, stop
+
+ROOT = Path(__file__).parents[2]
 
 PROGRAM = """
 otel_audit.configure(journal=root, destinations={"collector": "sidecar"}, segment_bytes="64KiB", **OPTIONS)
@@ -106,6 +112,33 @@ def test_a_sidecar_ends_in_order(place: Place, receiver: ScriptedReceiver) -> No
     with ship(place.journal, f"collector=otlp:{receiver.endpoint}") as sidecar:
         receiver.wait_for(records=2, timeout_s=60)
         assert stop(sidecar) == 0
+
+
+def commands() -> dict[str, str]:
+    """The commands with which the documentation and the examples start a sidecar, by where they stand."""
+    page = (ROOT / "docs" / "running.md").read_text(encoding="utf-8")
+    unit = (ROOT / "examples" / "systemd" / "otel-audit-ship@.service").read_text(encoding="utf-8")
+    pod = yaml.safe_load((ROOT / "examples" / "kubernetes" / "sidecar.yaml").read_text(encoding="utf-8"))
+    [sidecar] = pod["spec"]["template"]["spec"]["initContainers"]
+    [in_page] = re.findall("^otel-audit ship --for-living .*$", page, re.MULTILINE)
+    [in_unit] = re.findall("^ExecStart=/usr/bin/(.*)$", unit, re.MULTILINE)
+    return {"page": in_page, "systemd": in_unit.replace("%i", "billing"), "kubernetes": shlex.join(sidecar["command"])}
+
+
+@pytest.mark.parametrize("where", ["page", "systemd", "kubernetes"])
+def test_the_commands_that_are_shown_work(place: Place, receiver: ScriptedReceiver, where: str) -> None:
+    """Each of them delivers what a living process journals."""
+    config = place.path / "ship.toml"
+    config.write_text(f'[destinations.collector]\ntype = "otlp"\nendpoint = "{receiver.endpoint}"\n')
+    command = commands()[where].replace("/etc/otel-audit/billing.toml", str(config))
+    for journal in ("/var/lib/billing/audit", "/var/lib/audit/journal"):
+        command = command.replace(journal, str(place.journal))
+    name, *arguments = shlex.split(command)
+    assert name == "otel-audit"
+    env = environment(OTEL_EXPORTER_OTLP_LOGS_ENDPOINT=receiver.endpoint)
+    with running([sys.executable, "-m", "otel_audit.cli", *arguments], env=env):
+        place.run(program('emit(durability="delivered", timeout_s=60)'))
+    assert set(place.returned) <= set(receiver.record_ids)
 
 
 @pytest.fixture

@@ -27,10 +27,10 @@ README = ROOT / "README.md"
 BLOCK_TIMEOUT_S = 60
 
 FOREIGN = frozenset({
-    "apt-get", "aws", "cat", "cd", "chmod", "chown", "clickhouse-client", "cp", "curl", "docker", "echo", "export",
-    "git", "grep", "head", "jq", "kafka-topics.sh", "kill", "kubectl", "ls", "mkdir", "mv", "otelcol",
-    "otelcol-contrib", "pip", "promtool", "python", "python3", "rm", "sleep", "sudo", "systemctl", "tail", "uv",
-    "uvicorn", "wc",
+    "apt-get", "aws", "cat", "cd", "celery", "chmod", "chown", "clickhouse-client", "cp", "curl", "docker",
+    "echo", "export", "git", "grep", "gunicorn", "head", "jq", "kafka-topics.sh", "kill", "kubectl", "ls",
+    "mkdir", "mv", "otelcol", "otelcol-contrib", "pip", "promtool", "python", "python3", "rm", "sleep", "sudo",
+    "systemctl", "tail", "useradd", "uv", "uvicorn", "wc",
 })  # fmt: skip
 """Commands of others that the documentation may show."""
 
