@@ -19,6 +19,7 @@ import pytest
 
 from otel_audit.journal.layout import Layout
 from otel_audit.journal.streams import list_streams
+from otel_audit.testing import Reply, ScriptedReceiver
 from support.delivery import until
 from support.program import Place
 from support.servers import environment, free_port, running, stop, until_it_answers
@@ -38,7 +39,8 @@ def place(tmp_path: Path) -> Place:
 def settings(place: Place, **more: str) -> dict[str, str]:
     """The environment that says where the journal is, and where its records go."""
     destination = f"one=file:{place.path / 'arrived.jsonl'}"
-    return environment(OTEL_AUDIT_JOURNAL=str(place.journal), OTEL_AUDIT_DESTINATIONS=destination, **more)
+    known = {"OTEL_AUDIT_JOURNAL": str(place.journal), "OTEL_AUDIT_DESTINATIONS": destination}
+    return environment(**{**known, **more})
 
 
 class Client:
@@ -86,11 +88,11 @@ class Client:
 
 
 @contextlib.contextmanager
-def serving(place: Place, *command: str) -> Iterator[tuple[subprocess.Popen[str], Client]]:
+def serving(place: Place, *command: str, **more: str) -> Iterator[tuple[subprocess.Popen[str], Client]]:
     """A server of the application; port 8000 is replaced by one that was free."""
     port = free_port()
     filled = [str(part).replace("8000", str(port)) for part in command]
-    with running([sys.executable, "-m", *filled], env=settings(place), cwd=place.path) as server:
+    with running([sys.executable, "-m", *filled], env=settings(place, **more), cwd=place.path) as server:
         until_it_answers(server, port)
         yield server, Client(place, port)
 
@@ -159,6 +161,22 @@ def test_a_worker_that_is_killed_loses_nothing(place: Place, command: str) -> No
         until(lambda: not killed & owners(place), 120)  # while the server lives
         assert server.poll() is None
         stop(server)
+    all_arrives(place)
+
+
+@pytest.mark.parametrize("command", [PLAIN, ASYNCHRONOUS])
+def test_a_server_is_not_held_back_by_a_destination_that_never_answers(place: Place, command: str) -> None:
+    """Its workers end within their exit time-out, so the server needs to kill none; the next process delivers."""
+    with ScriptedReceiver(default=Reply(hang=True)) as receiver:
+        where = receiver.endpoint.replace("/v1/logs", "/events")
+        more = {"OTEL_AUDIT_DESTINATIONS": f"one={where}", "OTEL_AUDIT_EXIT_TIMEOUT": "500ms"}
+        with serving(place, *shlex.split(command), **more) as (server, client):
+            with client.asking():
+                until(lambda: len(client.pids) >= 2 and len(place.returned) >= 30, 120)
+            stop(server)
+            _, errors = server.communicate(timeout=60)
+    assert ("are still to be delivered" in errors) == (command == PLAIN)  # uvicorn's workers end without ``atexit``
+    assert "SIGKILL" not in errors
     all_arrives(place)
 
 
