@@ -18,6 +18,7 @@ from .journal.reader import DamageReport, StreamReader
 from .journal.retirement import Retirement, retirements
 from .journal.segment import list_segments
 from .journal.streams import StreamDirectory, list_streams, usage_bytes
+from .sidecars import SidecarStatus, living_sidecars
 
 STATE_NAME = "state.json"
 
@@ -142,6 +143,7 @@ class JournalStatus(msgspec.Struct, frozen=True, kw_only=True):
     streams: list[StreamStatus]
     dead_letters: dict[str, int]
     retired: list[str]
+    sidecars: list[SidecarStatus] = []
 
 
 def journal_status(layout: Layout) -> JournalStatus:
@@ -161,6 +163,7 @@ def journal_status(layout: Layout) -> JournalStatus:
         streams=sorted(streams, key=lambda stream: stream.stream_id),
         dead_letters=letters,
         retired=sorted(name for name in retired if not _is_waited_for(name, streams)),
+        sidecars=living_sidecars(layout),
     )
 
 

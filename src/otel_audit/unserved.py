@@ -19,6 +19,7 @@ from .health import emitted_after, process_state
 from .journal.layout import Layout
 from .journal.retirement import retired_for
 from .journal.streams import LIVING, StreamDirectory, list_streams
+from .sidecars import living_sidecars
 
 UNSERVED_AFTER_S: Final = 600.0
 """How old the oldest record must be before it is said: processes with another configuration come and go."""
@@ -61,7 +62,7 @@ def find_unserved(layout: Layout, served: Collection[str] = (), *, after_s: floa
     Raises:
         OSError: the journal cannot be read.
     """
-    known = set(served)
+    known = {*served, *(name for sidecar in living_sidecars(layout) for name in sidecar.destinations)}
     waiting: dict[str, list[tuple[StreamDirectory, int, int]]] = {}
     tails = Tails()
     for stream in list_streams(layout):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -112,6 +114,41 @@ def test_a_sidecar_ends_in_order(place: Place, receiver: ScriptedReceiver) -> No
     with ship(place.journal, f"collector=otlp:{receiver.endpoint}") as sidecar:
         receiver.wait_for(records=2, timeout_s=60)
         assert stop(sidecar) == 0
+
+
+def test_status_shows_how_a_sidecar_is_doing(place: Place) -> None:
+    """What it cannot deliver needs attention, with what to repair; one that was killed is not shown any more."""
+    place.run(program("emit()"))
+
+    def status() -> dict[str, Any]:
+        command = [sys.executable, "-m", "otel_audit.cli", "status", "--json", "--journal", str(place.journal)]
+        done = subprocess.run(command, capture_output=True, check=False, timeout=60, env=environment())
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+    with (
+        ScriptedReceiver(default=401) as receiver,
+        ship(place.journal, f"collector=otlp:{receiver.endpoint}") as sidecar,
+    ):
+        until(lambda: status()["attention"], 60)
+        found = status()
+        assert [each["pid"] for each in found["sidecars"]] == [sidecar.pid]
+        [line] = found["attention"]
+        assert f"destination collector is blocked in the sidecar {sidecar.pid}" in line
+        sidecar.kill()
+        sidecar.wait(60)
+        assert (status()["sidecars"], status()["attention"]) == ([], [])
+    with ScriptedReceiver() as receiver, ship(place.journal, f"collector=otlp:{receiver.endpoint}") as sidecar:
+        receiver.wait_for(records=2, timeout_s=60)
+        until(
+            lambda: (
+                [path.suffix for path in (place.journal / "sidecars").iterdir()]
+                in ([".json", ".lock"], [".lock", ".json"])
+            ),
+            60,
+        )
+        assert stop(sidecar) == 0
+    assert list((place.journal / "sidecars").iterdir()) == []
 
 
 def commands() -> dict[str, str]:

@@ -59,6 +59,7 @@ FLOORS = (
             "resource",
             "retries",
             "offloop",
+            "sidecars",
             "health",
             "flushing",
             "observation",

@@ -9,6 +9,7 @@ from typing import Final
 
 from ..delivery.shipper import Shipper, drain
 from ..journal.journal import Journal
+from ..sidecars import Sidecar
 from .signals import Stop
 
 STOP_EXTRA_S: Final = 2.0
@@ -50,18 +51,22 @@ def _no_use(shipper: Shipper, stop: Stop) -> Callable[[], bool]:
     return give_up
 
 
-def ship_until_stopped(journal: Journal, shippers: Sequence[Shipper], *, stop: Stop) -> bool:
-    """Let every shipper run until it is asked to stop.
+def ship_until_stopped(journal: Journal, shippers: Sequence[Shipper], *, stop: Stop, sidecar: Sidecar) -> bool:
+    """Let every shipper run until it is asked to stop, and say every few seconds how they are doing.
 
     Returns:
         Whether they ended in time.
     """
+    journal.on_housekeeping = lambda: sidecar.write({each.destination.name: each.state for each in shippers})
+    journal.on_housekeeping()
     journal.start()
     for shipper in shippers:
         shipper.start()
     while not stop.wait(60.0):
         pass
-    return _finish(journal, shippers, [])
+    ended = _finish(journal, shippers, [])
+    sidecar.end()
+    return ended
 
 
 def _finish(journal: Journal, shippers: Sequence[Shipper], threads: Sequence[threading.Thread]) -> bool:

@@ -18,6 +18,7 @@ from ..health import journal_status
 from ..journal.journal import Journal
 from ..journal.layout import Layout
 from ..settings import load_settings
+from ..sidecars import Sidecar
 from .left import What, what_is_left
 from .locate import (
     ConfigOption,
@@ -87,7 +88,7 @@ def ship(
     if once:
         ended = ship_what_is_there(own, shippers, timeout_s=timeout, stop=stop)
     else:
-        ended = ship_until_stopped(own, shippers, stop=stop)
+        ended = ship_until_stopped(own, shippers, stop=stop, sidecar=Sidecar(layout, for_living=for_living))
     left = what_is_left(layout, shippers, for_living=for_living)
     if json:
         write_json({"journal": str(layout.root), "complete": not left.reasons, **left.document()})

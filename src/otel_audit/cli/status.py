@@ -11,7 +11,8 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from ..health import JournalStatus, StreamStatus, journal_status
+from ..delivery.destination import DestinationState
+from ..health import DestinationStatus, JournalStatus, StreamStatus, journal_status
 from ..journal.streams import LIVING
 from ..unserved import find_unserved
 from .locate import JournalOption, JsonOption, ServiceOption, find_journal
@@ -66,6 +67,14 @@ def what_needs_attention(found: JournalStatus) -> Iterator[str]:
                 )
         for handler in process.unreachable_handlers:
             yield f"process {stream.pid}: records do not reach the audit handler of {handler}"
+    for sidecar in found.sidecars:
+        for name, state in sidecar.destinations.items():
+            if state.state in _FAILING:
+                repair = f"; {state.repair}" if state.repair else ""
+                yield (
+                    f"destination {name} is {state.state} in the sidecar {sidecar.pid} ({state.failures} failures): "
+                    f"{state.error}{repair}"
+                )
 
 
 def _hints(found: JournalStatus) -> Iterator[str]:
@@ -149,17 +158,24 @@ def _destinations(found: JournalStatus) -> Any:
 
 
 def _states(found: JournalStatus) -> Any:
-    """What living processes say of their destinations."""
+    """What living processes and sidecars say of their destinations."""
     made = table("#PID", "Destination", "#Failures", "#Last success", "State", title="Destinations of living processes")
     for stream in found.streams:
         if stream.process is None or stream.owner != LIVING:
             continue
         for destination in stream.process.destinations:
-            last = destination.last_success_ns
-            ago = f"{age(max(time.time() - last / 1e9, 0.0))} ago" if last else "never"
-            state = Text(safe(destination.state), style="red" if destination.state in _FAILING else "")
-            made.add_row(*row(Text(str(stream.pid)), destination.name, destination.failures, ago, state))
+            made.add_row(*_state(str(stream.pid), destination.name, destination))
+    for sidecar in found.sidecars:
+        for name, each in sidecar.destinations.items():
+            made.add_row(*_state(f"{sidecar.pid} (sidecar)", name, each))
     return made
+
+
+def _state(process: str, name: str, found: DestinationStatus | DestinationState) -> Any:
+    last = found.last_success_ns
+    ago = f"{age(max(time.time() - last / 1e9, 0.0))} ago" if last else "never"
+    state = Text(safe(found.state), style="red" if found.state in _FAILING else "")
+    return row(Text(process), name, found.failures, ago, state)
 
 
 def _counters(found: JournalStatus) -> Any:

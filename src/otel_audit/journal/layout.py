@@ -14,6 +14,7 @@
       dead-letters/<destination>.replays             what became of those that were sent again
       acknowledgements/<destination>.jsonl           ids that the destination gave to records
       locks/<destination>                            for destinations that must have one writer
+      sidecars/<id>.json, <id>.lock                  processes that only deliver, how they are doing
       retired/<destination>                          streams that do not wait for it any more
       locks/<destination>.replay                     held by whoever sends its dead letters again
 """
