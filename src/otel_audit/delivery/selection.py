@@ -17,9 +17,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
+
 from .. import semconv as sc
 from ..batch import StoredRecord
-from ..canonical import untag
 from ..errors import ConfigurationError, InvalidRecordError, describe
 from ..lazy import lazy
 from ..options import Option, read_options
@@ -36,7 +37,41 @@ FILTER_OPTIONS: Final = (
 """What a filter can ask for."""
 
 _PATTERN: Final = re.compile(r"!?[a-z0-9_.*?\[\]!-]+")
-_ATTRIBUTES: Final = (sc.ACTION, sc.OUTCOME, sc.TENANT, sc.SEVERITY_NUMBER, sc.CONTROL)
+
+
+class _Value(msgspec.Struct, gc=False):
+    stringValue: str | None = None  # noqa: N815 - as it is written
+    intValue: str | None = None  # noqa: N815
+
+
+class _Attributes(msgspec.Struct, gc=False):
+    """Only what a filter can ask for: a batch that waits must not hold every record in pieces."""
+
+    action: _Value | None = msgspec.field(name=sc.ACTION, default=None)
+    outcome: _Value | None = msgspec.field(name=sc.OUTCOME, default=None)
+    tenant: _Value | None = msgspec.field(name=sc.TENANT, default=None)
+    severity: _Value | None = msgspec.field(name=sc.SEVERITY_NUMBER, default=None)
+    control: _Value | None = msgspec.field(name=sc.CONTROL, default=None)
+
+    def plain(self) -> dict[str, Any]:
+        """Plain values by the attributes' names."""
+        values: dict[str, Any] = {}
+        for name, value in ((sc.ACTION, self.action), (sc.OUTCOME, self.outcome), (sc.TENANT, self.tenant)):
+            if value is not None and value.stringValue is not None:
+                values[name] = value.stringValue
+        if self.severity is not None and self.severity.intValue is not None:
+            values[sc.SEVERITY_NUMBER] = int(self.severity.intValue)
+        if self.control is not None:
+            values[sc.CONTROL] = True
+        return values
+
+
+class _Record(msgspec.Struct, gc=False):
+    event_name: str
+    attributes: _Attributes
+
+
+_decode: Final = msgspec.json.Decoder(_Record).decode
 
 
 @dataclass(frozen=True)
@@ -58,9 +93,12 @@ class RecordFilter:
     control: bool = True
 
     def wants(self, record: StoredRecord) -> bool:
-        """Whether the destination is to have a record of the journal."""
-        tagged = record.tagged.get("attributes", {})
-        return self.passes(record.event_name, {name: untag(tagged[name]) for name in _ATTRIBUTES if name in tagged})
+        """Whether the destination is to have a record of the journal; one that cannot be read is not withheld."""
+        try:
+            found = _decode(record.canonical)
+        except msgspec.MsgspecError:
+            return True
+        return self.passes(found.event_name, found.attributes.plain())
 
     def passes(self, event_name: str, attributes: Mapping[str, Any]) -> bool:
         """Whether the destination is to have a record with this name and these attributes, as plain values."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -313,3 +314,17 @@ def test_no_letters_need_no_exporter(tmp_path: Path) -> None:
         raise RejectedExportError("must not be made")
 
     assert Replay(layout, "sink", Destination("sink", make)).run(timeout_s=1) == Replayed()
+
+
+def test_a_limited_destination_is_served_no_faster(tmp_path: Path) -> None:
+    """Its own limit holds for a replay too; waiting for it is no failure."""
+    layout, bad = refused_by(tmp_path / "j")
+    sink = Sink()
+    waits: list[float] = []
+    target = destination(sink, records_per_s=2.0)
+    assert Replay(layout, "sink", target, sleep=lambda s: (waits.append(s), time.sleep(0.3))[0]).run(
+        timeout_s=30
+    ) == Replayed(delivered=3)
+    assert sink.ids == bad
+    assert waits
+    assert max(len(request) for request in sink.requests) <= 2

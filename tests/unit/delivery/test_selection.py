@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from otel_audit import semconv as sc
+from otel_audit.batch import StoredRecord
 from otel_audit.delivery.replay import read_letters
 from otel_audit.delivery.selection import RecordFilter, make_filter
 from otel_audit.delivery.shipper import Shipper, drain
@@ -28,7 +29,7 @@ from otel_audit.journal.journal import Journal
 from otel_audit.journal.ledger import Policy, trim
 from otel_audit.journal.streams import list_streams
 from support.delivery import Ships, Sink, append, dead_stream, destination, make_journal, own_stream
-from support.provider import SOON, login, make_provider
+from support.provider import SOON, login, make_provider, stored
 
 FACTS: dict[str, Any] = {sc.ACTION: "LOGIN", sc.OUTCOME: "failure", sc.TENANT: "acme", sc.SEVERITY_NUMBER: 13}
 
@@ -360,3 +361,36 @@ def _answer(word: str) -> Exception | None:
         "part": RetryableExportError("reset", accepted=1),
         "refuse": RejectedExportError("400"),
     }[word]
+
+
+@pytest.mark.parametrize(
+    ("fields", "wanted"),
+    [
+        ({"tenant": "acme", "severity": "WARN"}, True),
+        ({"tenant": "acme", "severity": "INFO"}, False),
+        ({"tenant": "other", "severity": "ERROR"}, False),
+        ({"tenant": "acme"}, True),
+        ({"severity": "ERROR"}, False),
+        ({"tenant": 'ac"me\\ü', "severity": "ERROR"}, False),
+        ({"tenant": "acme", "severity": "ERROR", "body": {"otel_audit.tenant": "other"}}, True),
+        ({"tenant": "acme", "attributes": {"nested": {"otel_audit.control": True}}}, True),
+    ],
+)
+def test_stored_records_are_judged_as_emitted_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any], wanted: bool
+) -> None:
+    """What the shipper reads and what ``emit`` has in its hand give the same answer; a nested name does not count."""
+    chosen = make_filter("filter", {"tenants": ["acme"], "severity": "WARN"})
+    with make_provider(tmp_path / "j", retention=3600) as provider:
+        login(provider.get_audit_logger(), **fields)
+    (record,) = stored(tmp_path / "j")
+    assert chosen.wants(record) is wanted
+    assert chosen.passes(record.event_name, record.attributes) is wanted
+    again = StoredRecord(record.sequence, record.sha256, record.canonical)
+    monkeypatch.setattr("otel_audit.batch.decode", lambda _: pytest.fail("the record is taken to pieces, and held"))
+    assert chosen.wants(again) is wanted
+
+
+def test_what_cannot_be_read_is_not_withheld() -> None:
+    """The exporter says what is wrong with it."""
+    assert EVEN.wants(StoredRecord(1, "", b"{}"))
