@@ -18,7 +18,13 @@ from otel_audit.cli.doctor.facts import (
     JournalFacts,
     ReachFacts,
 )
-from otel_audit.cli.doctor.rules import judge_event, judge_journal, judge_reach, judge_variables
+from otel_audit.cli.doctor.rules import (
+    judge_destinations,
+    judge_event,
+    judge_journal,
+    judge_reach,
+    judge_variables,
+)
 from otel_audit.settings import known_variables
 
 GIB = 1024**3
@@ -159,3 +165,23 @@ def test_variables_that_nobody_reads() -> None:
     assert found[0].repair.startswith("unset it")
     assert found[1].repair == "did you mean OTEL_AUDIT_DESTINATIONS?"
     assert found[2].repair == "did you mean OTEL_EXPORTER_OTLP_AUDIT_HEADERS?"
+
+
+@pytest.mark.parametrize(
+    ("durability", "required", "optional", "assumed", "expected"),
+    [
+        ("delivered", 1, 0, False, []),
+        ("delivered", 0, 1, False, [(FAILING, "needs a required destination")]),
+        ("process", 0, 0, False, [(WARNING, "there are no destinations")]),
+        ("process", 1, 0, True, [(NOTE, "so it is collector=otlp")]),
+    ],
+)
+def test_destinations_together(
+    durability: str, required: int, optional: int, assumed: bool, expected: list[tuple[str, str]]
+) -> None:
+    """What is asked of them has to be possible; the default is named, because it may not be what was meant."""
+    found = not_ok(judge_destinations(durability, required, optional, assumed=assumed))
+    assert [(level, message) for _, level, message in found if any(says in message for _, says in expected)] == [
+        (level, next(message for *_, message in found if says in message)) for level, says in expected
+    ]
+    assert len(found) == len(expected)

@@ -28,7 +28,7 @@ from ..output import ATTENTION, FINE, console, safe, write_json
 from ..status import what_needs_attention
 from .facts import FAILING, NOTE, OK, WARNING, Finding
 from .looking import look_at_journal, look_at_ways, send_test_event
-from .rules import judge_event, judge_journal, judge_reach, judge_variables
+from .rules import judge_destinations, judge_event, judge_journal, judge_reach, judge_variables
 
 TIMEOUT_S: Final = 10.0
 _STYLES: Final = {OK: "green", NOTE: "cyan", WARNING: "yellow", FAILING: "red"}
@@ -80,6 +80,9 @@ def _findings(options: dict[str, Any], *, send: bool, timeout_s: float) -> Itera
     yield Finding(check="configuration", level=OK, message=_summary(settings))
     for each in told:
         yield Finding(check="configuration", level=WARNING, message=str(each.message))
+    required = sum(each.required for each in settings.destinations)
+    optional = len(settings.destinations) - required
+    yield from judge_destinations(settings.durability, required, optional, assumed=settings.destinations_assumed)
     yield from judge_journal(look_at_journal(settings))
     yield from _inside(settings)
     with warnings.catch_warnings():
@@ -93,15 +96,9 @@ def _summary(settings: ProviderSettings) -> str:
 
 
 def _ways(settings: ProviderSettings, *, send: bool, timeout_s: float) -> Iterator[Finding]:
-    if not settings.destinations:
-        yield Finding(
-            check="configuration", level=WARNING, message="there are no destinations: records stay in the journal",
-            repair="that is fine where 'otel-audit ship' or a sidecar delivers them; else give destinations",
-        )  # fmt: skip
-        return
     for seen in look_at_ways(settings, timeout_s):
         yield from judge_reach(seen)
-    if send:
+    if send and settings.destinations:
         for event in send_test_event(settings, timeout_s):
             yield judge_event(event)
 

@@ -51,6 +51,32 @@ def judge_variables(names: Iterable[str], known: Iterable[str]) -> Iterator[Find
         yield Finding(check="environment", level=OK, message="every OTEL_AUDIT_ and OTLP variable that is set is known")
 
 
+def judge_destinations(durability: str, required: int, optional: int, *, assumed: bool) -> Iterator[Finding]:
+    """Whether the destinations together can do what is asked of them.
+
+    Args:
+        durability: as configured.
+        required: how many destinations are required.
+        optional: how many are not.
+        assumed: nobody named one, so the default one stands there.
+    """
+    if not required and durability == "delivered":
+        yield Finding(
+            check="configuration", level=FAILING, message="durability 'delivered' needs a required destination",
+            repair="make one required, or ask for durability 'disk'",
+        )  # fmt: skip
+    if not required and not optional:
+        yield Finding(
+            check="configuration", level=WARNING, message="there are no destinations: records stay in the journal",
+            repair="that is fine where 'otel-audit ship' or a sidecar delivers them; else give destinations",
+        )  # fmt: skip
+    if assumed:
+        yield Finding(
+            check="configuration", level=NOTE, message="no destination is configured, so it is collector=otlp",
+            repair="give the doctor what the application has: --config, --destination, or its environment",
+        )  # fmt: skip
+
+
 def judge_journal(seen: JournalFacts) -> Iterator[Finding]:
     """Whether records can be kept there, and are safe there."""
     what = seen.root if seen.exists else f"{seen.root} (not made yet)"
