@@ -93,31 +93,28 @@ class Buried:
 
     def __init__(self, layout: Layout, destination: str) -> None:
         self._path = layout.dead_letters(destination)
-        self._stream_id = ""
-        self._read = 0
-        self._sequences: set[int] = set()
+        self._known: tuple[str, int, set[int]] = ("", 0, set())
 
     def has(self, stream_id: str, sequence: int) -> bool:
-        """Whether the record is there.
+        """Whether the record is there.  Any thread may ask.
 
         Raises:
             OSError: the dead letters cannot be read.
         """
-        if stream_id != self._stream_id:
-            self._stream_id, self._read, self._sequences = stream_id, 0, set()
+        known, read, sequences = self._known
+        if known != stream_id:
+            read, sequences = 0, set()
         try:
             with self._path.open("rb") as file:
-                if file.seek(0, os.SEEK_END) > self._read:
-                    file.seek(self._read)
+                if file.seek(0, os.SEEK_END) > read:
+                    file.seek(read)
                     data = file.read()
                     whole = data.rfind(b"\n") + 1
-                    self._sequences.update(
-                        each.sequence for each in _letters_in(data[:whole]) if each.stream_id == stream_id
-                    )
-                    self._read += whole
+                    sequences.update(each.sequence for each in _letters_in(data[:whole]) if each.stream_id == stream_id)
+                    self._known = stream_id, read + whole, sequences
         except FileNotFoundError:
             return False
-        return sequence in self._sequences
+        return sequence in sequences
 
 
 def keep_response_ids(layout: Layout, destination: str, stream_id: str, ids: Mapping[str, str]) -> None:
