@@ -145,7 +145,9 @@ class Fleet:
         stream = StreamDirectory(self._layout, self._layout.streams / stream_id)
         if not stream.path.is_dir():
             return None
-        return stream.cursor_file(self._destination.name).load() or Cursor()
+        stored = stream.cursor_file(self._destination.name).load() or Cursor()
+        shipment = self._open.get(stream_id)  # opened meanwhile: what it wrote may not be on the disk yet
+        return shipment.cursor if shipment is not None else stored
 
     def streams(self) -> tuple[list[StreamDirectory], list[StreamDirectory]]:
         """Streams in the journal that are to be delivered by this process, and those of them that cannot be read.

@@ -13,6 +13,7 @@ from otel_audit.delivery import shipper as shipper_module
 from otel_audit.delivery.shipper import Shipper, drain
 from otel_audit.errors import RetryableExportError
 from otel_audit.journal.cursor import Cursor
+from otel_audit.journal.files import Files
 from otel_audit.journal.journal import Journal
 from otel_audit.journal.streams import list_streams
 from support.delivery import LONG, Ships, Sink, append, dead_stream, destination, make_journal, own_stream, until
@@ -279,4 +280,46 @@ def test_what_is_delivered_is_removed(tmp_path: Path) -> None:
     shipper.step()
     assert shipper.totals() == {"": Cursor(delivered=4)}
     shipper.close()
+    journal.close()
+
+
+def test_a_cursor_counts_when_it_is_on_the_disk(tmp_path: Path) -> None:
+    """Whoever looks while it is being written does not see a record arrive and vanish again."""
+    syncing, go_on = threading.Event(), threading.Event()
+
+    class SlowDisk(Files):
+        def fdatasync(self, fd: int) -> None:
+            if "cursors" in os.readlink(f"/proc/self/fd/{fd}"):
+                syncing.set()
+                go_on.wait(30)
+            super().fdatasync(fd)
+
+    journal = make_journal(tmp_path / "journal", files=SlowDisk())
+    append(journal, 1)
+    shipper = Shipper(journal, destination(Sink()))
+    stream_id = own_stream(journal)
+
+    class Late(dict[str, Any]):
+        """Somebody looks just before the stream is opened."""
+
+        misses = 0
+
+        def get(self, key: str, default: Any = None) -> Any:
+            if threading.current_thread() is threading.main_thread() and self.misses:
+                self.misses -= 1
+                return None
+            return super().get(key, default)
+
+    opened = shipper._fleet._open = Late()
+    shipper.start()
+    assert syncing.wait(30)
+    stored = next(iter(list_streams(journal.layout))).cursor_file("sink").load()
+    assert stored is not None
+    assert stored.acknowledged == 2, "it is visible already"
+    opened.misses = 1
+    assert not shipper.has(stream_id, 2)
+    assert not shipper.has(stream_id, 2)
+    go_on.set()
+    assert shipper.wait_for(stream_id, 2, timeout_s=30)
+    shipper.stop(10)
     journal.close()
