@@ -175,7 +175,8 @@ class AuditProvider:
                     chosen_id=chosen_id,
                     wait_s=wait_s,
                 )
-            self._count_dropped(error, entry)
+            if wait_s != 0.0 or not isinstance(error, JournalFullError):  # aemit tries once without waiting, then again
+                self._count_dropped(error, entry)
             if receipt is not None and not isinstance(error, EmitError):
                 mark(error, journaled=True, receipt=receipt)
             raise
@@ -267,7 +268,7 @@ class AuditProvider:
                 receipt = emit()
         if receipt is None:
             deadline = time.monotonic() + self.settings.full_timeout_s
-            receipt = await self._off_loop.run(lambda: emit(max(deadline - time.monotonic(), 0.0)))
+            receipt = await self._off_loop.run(lambda: emit(max(deadline - time.monotonic(), 0.001)))
         if level == "process" or receipt.deferred:
             return receipt
         whole = self._whole(record) if self.durabilities.selective else None  # a filter may ask for what is added

@@ -178,7 +178,7 @@ def test_a_journal_that_is_gone_is_failing(configured: Any, monkeypatch: pytest.
     provider = configured(destinations={"one": Sink(RetryableExportError("down"))})
     login(provider.get_audit_logger())
 
-    def fails(_: Path) -> int:
+    def fails(_: Path, **__: Any) -> int:
         raise OSError(5, "input/output error")
 
     monkeypatch.setattr("otel_audit.observation.usage_bytes", fails)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -159,7 +160,7 @@ def test_a_journal_that_cannot_be_measured_breaks_no_collection(
     provider = make_provider(tmp_path / "j")
     login(provider.get_audit_logger())
 
-    def fails(_: Path) -> int:
+    def fails(_: Path, **__: Any) -> int:
         raise OSError(5, "input/output error")
 
     monkeypatch.setattr("otel_audit.observation.usage_bytes", fails)
@@ -222,3 +223,25 @@ def test_the_page_has_every_metric() -> None:
     page = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith(("| `audit.", "| `otel"))]
     shown = {line.rpartition(" | ")[0] + " |" for line in page}
     assert shown == set(rows), "\n".join(rows)
+
+
+def test_a_record_that_found_room_in_the_end_is_not_dropped(tmp_path: Path, reader: InMemoryMetricReader) -> None:
+    """A coroutine tries once without waiting; only what fails in the end counts."""
+
+    async def main() -> None:
+        provider = make_provider(tmp_path / "j", max_bytes="1MiB", full_timeout=30)
+        logger = provider.get_audit_logger()
+        await logger.aemit("user.login", actor="u", outcome="success")
+        filler = tmp_path / "j" / "filler"
+        filler.write_bytes(b"x" * (1 << 20))
+        provider.journal._allowance = 0
+        task = asyncio.create_task(logger.aemit("user.login", actor="u", outcome="success"))
+        await asyncio.sleep(0.1)
+        filler.unlink()
+        await task
+        read = Read(reader)
+        assert read.of(sc.METRIC_EMITTED) == 2
+        assert read.of(sc.METRIC_DROPPED, **{sc.ERROR_TYPE: "journal"}) == 0
+        provider.shutdown(0.0)
+
+    asyncio.run(main())

@@ -287,7 +287,7 @@ def test_a_cancelled_emit_that_fails_is_not_silent(root: Path, caplog: pytest.Lo
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        until(lambda: provider.counters.read() == {"records.failed": 1})
+        until(lambda: provider.counters.read() == {"records.failed": 1, "records.not_journaled": 1})
         (root / "filler").unlink()
         await provider.ashutdown(1)
 
