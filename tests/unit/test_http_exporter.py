@@ -370,3 +370,16 @@ def test_a_wrong_argument(options: dict[str, Any], message: str) -> None:
     """Each is found when the exporter is made."""
     with pytest.raises(ConfigurationError, match=message):
         HttpExporter("https://h", **options)
+
+
+def test_a_conflict_with_itself_is_none(receiver: ScriptedReceiver) -> None:
+    """A receiver that has the record, by the hash that we sent: delivered; by another hash: rejected."""
+    exporter = HttpExporter(receiver.url)
+    sha256 = batch_of("r-1").records[0].sha256
+    receiver.script(Reply(409, JSON, json.dumps({"integrity_hash": sha256}).encode()))
+    exporter.export(batch_of("r-1"), 5.0)
+    receiver.script(Reply(409, JSON, json.dumps({"integrity_hash": "ab" * 32}).encode()))
+    with pytest.raises(RejectedExportError) as caught:
+        exporter.export(batch_of("r-1"), 5.0)
+    assert caught.value.details["reason"] == "conflict"
+    exporter.close()

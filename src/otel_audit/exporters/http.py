@@ -20,7 +20,7 @@ from ..formats.jsonl import as_plain
 from ..formats.template import Facts, compile_template
 from ..options import REQUIRED, Option, read_options
 from ..protocols import ExportResult
-from .answers import Answer, error_of_answer
+from .answers import Answer, error_of_answer, is_conflict_with_itself
 from .courtesy import let_others_run
 from .credentials import Credentials
 from .endpoint import Endpoint
@@ -267,6 +267,8 @@ class HttpExporter:
     def _judged(self, answer: Answer, records: Sequence[Written], deadline: float) -> dict[str, str]:
         """The receiver's ids where it took everything; raises ExportError where it did not."""
         if answer.status not in self._success:
+            if len(records) == 1 and is_conflict_with_itself(answer, records[0].sha256):
+                return {}
             raise error_of_answer(answer, self._client.shown_url)
         return _response_ids(answer, self._id_path, [record.record_id for record in records])
 
