@@ -343,10 +343,16 @@ with ScriptedGrpcReceiver(default=GrpcReply(delay_s=0.05)) as receiver:
 
 FORKER = """
 import os, sys, threading, time
+from otel_audit import semconv as sc
+from otel_audit.batch import RecordBatch, StoredRecord
+from otel_audit.canonical import canonicalize
 from otel_audit.errors import RetryableExportError
 from otel_audit.exporters.otlp_grpc import OtlpGrpcExporter
-from unit_test_otlp_grpc import batch_of
-from otel_audit.batch import RecordBatch
+
+def batch_of(count):
+    ids = [f"r-{n}" for n in range(1, count + 1)]
+    forms = [canonicalize("user.login", 10**18, 10**18, None, {sc.RECORD_ID: one}, "", "") for one in ids]
+    return RecordBatch("s", {}, [StoredRecord(n, "", form) for n, form in enumerate(forms, 1)])
 
 endpoint, busy = sys.argv[1], sys.argv[2] == "busy"
 exporter = OtlpGrpcExporter(endpoint)
@@ -395,18 +401,16 @@ def test_a_process_forks(tmp_path: Path, how: str) -> None:
 
     ``busy``: another thread of the parent is in the middle of exports all the time.
     """
-    (tmp_path / "unit_test_otlp_grpc.py").write_bytes(Path(__file__).read_bytes())
     (tmp_path / "forker.py").write_text(FORKER)
-    environ = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path(__file__).parents[1])])}
     with subprocess.Popen(
-        [sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environ
+        [sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as server:
         try:
             assert server.stdout is not None
             endpoint = server.stdout.readline().strip()
             done = subprocess.run(
                 [sys.executable, str(tmp_path / "forker.py"), endpoint, how],
-                env=environ, capture_output=True, text=True, timeout=100,
+                capture_output=True, text=True, timeout=100,
             )  # fmt: skip
             assert done.returncode == 0, done.stderr
             codes, _, interrupted = done.stdout.strip().rpartition(" ")
