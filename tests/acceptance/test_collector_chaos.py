@@ -14,7 +14,7 @@ import pytest
 from otel_audit import semconv as sc
 from support import application
 from support.certificates import Authority
-from support.collector import FORWARD, GATEWAY_FILES, Collector, require_collector
+from support.collector import FORWARD, GATEWAY_FILES, RELAY, Collector, require_collector
 from support.load import until
 
 
@@ -52,9 +52,13 @@ class Application:
         return set(self._ids.read_text().split()) if self._ids.exists() else set()
 
 
-@pytest.mark.parametrize("cycles", [4, pytest.param(20, marks=pytest.mark.slow)])
-def test_nothing_that_was_logged_is_lost(cycles: int, tmp_path: Path) -> None:
-    """Killed at random, also while starting, the chain stores every record whose call returned; copies have one id."""
+@pytest.mark.parametrize("cycles", [3, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("config", [RELAY, FORWARD], ids=["relay", "forward"])
+def test_nothing_that_was_logged_is_lost(config: Path, cycles: int, tmp_path: Path) -> None:
+    """Killed at random, also while starting, the chain stores every record whose call returned; copies have one id.
+
+    The agent with a queue on disk is not killed again while it starts: there it can lose, as another test shows.
+    """
     require_collector()
     authority = Authority(tmp_path / "tls")
     sender = authority.issue("agent")
@@ -69,7 +73,7 @@ def test_nothing_that_was_logged_is_lost(cycles: int, tmp_path: Path) -> None:
             "OTELCOL_RETRY_INITIAL_INTERVAL": "100ms",
             "OTELCOL_RETRY_MAX_INTERVAL": "200ms",
         }
-        with Collector(FORWARD, environment) as agent:
+        with Collector(config, environment) as agent:
             program = Application(tmp_path, f"{agent.http_endpoint}/v1/logs")
             program.start()
             try:
@@ -79,8 +83,8 @@ def test_nothing_that_was_logged_is_lost(cycles: int, tmp_path: Path) -> None:
                     time.sleep(chance.uniform(0, 0.5))
                     victim = (agent, gateway, program)[cycle % 3]
                     victim.kill()
-                    if isinstance(victim, Collector) and chance.random() < 0.5:
-                        victim.kill_while_starting(chance.uniform(0, 0.3))
+                    if victim is gateway or (victim is agent and config == RELAY):
+                        victim.kill_while_starting(chance.uniform(0, 0.2))
                     victim.start()
             finally:
                 program.kill()

@@ -7,7 +7,7 @@ import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2_grpc import LogsServiceStub
 
 from otel_audit.testing import ReceivedRequest, Reply, ScriptedReceiver
-from support.collector import FORWARD, Collector, require_collector
+from support.collector import FORWARD, RELAY, Collector, require_collector
 from support.load import until
 from support.otlp import TEST_ID, audit_records, post, request
 from support.peers import Answer, GrpcPeer, refuse
@@ -30,6 +30,16 @@ class Switch:
 
     def __call__(self, _: ReceivedRequest) -> Reply:
         return Reply(503 if self.away else 200)
+
+
+class Hang:
+    """Does not answer while ``hang``, and success afterwards."""
+
+    def __init__(self) -> None:
+        self.hang = True
+
+    def __call__(self, _: ReceivedRequest) -> Reply:
+        return Reply(hang=self.hang)
 
 
 def _send(agent: Collector, *ids: str) -> int:
@@ -177,3 +187,43 @@ def test_a_memory_queue_loses_what_it_acknowledged() -> None:
                 if kept:
                     until(lambda gateway=gateway: "first" in _ids(gateway), "the first arrives")
             assert ("first" in _ids(gateway)) is kept
+
+
+# -- the agent that keeps nothing, and the moment that costs -----------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 413, 429, 500, 502, 503, 504])
+def test_a_relay_answers_for_nothing_that_the_gateway_refused(status: int) -> None:
+    """Whatever the gateway answers but success, or nothing at all, the sender gets an error and keeps its records."""
+    with ScriptedReceiver(status) as gateway:
+        with Collector(RELAY, {"OTELCOL_GATEWAY_ENDPOINT": gateway.url}) as agent:
+            assert _send(agent, "first") >= 400
+            assert _send(agent, "second") == 200
+            gateway.close()
+            assert _send(agent, "third") == 503
+        assert _ids(gateway) == {"second"}
+
+
+@pytest.mark.slow
+def test_a_kill_at_the_wrong_moment_of_a_start_loses_what_was_being_sent() -> None:
+    """What the README warns of: a queue on disk that is killed again while it starts can lose. Hence the relay."""
+    ids = {f"r-{number}" for number in range(10)}
+    for _ in range(30):
+        switch = Hang()
+        with ScriptedReceiver(default=switch) as gateway:
+            with Collector(FORWARD, {**SOON, "OTELCOL_GATEWAY_ENDPOINT": gateway.url}) as agent:
+                for name in ids:
+                    assert _send(agent, name) == 200
+                until(lambda gateway=gateway: len(gateway.requests) >= len(ids), "all are being sent")
+                agent.kill()
+                switch.hang = False
+                agent.kill_while_starting(said="Fetching items left for dispatch")
+                agent.start()
+                assert _send(agent, "last") == 200
+                until(lambda gateway=gateway: "last" in _ids(gateway), "what came last arrives")
+                until(lambda agent=agent: agent.metric("otelcol_exporter_queue_size") == 0, "the queue is empty")
+            lost = ids - _ids(gateway)
+        if lost:
+            print(f"lost {sorted(lost)}")
+            return
+    pytest.fail("nothing was lost: is the window closed? Then forward.yaml can promise more")

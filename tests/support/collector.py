@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypedDict
@@ -23,6 +23,7 @@ from support.ports import HOST, free_ports
 CONFIGURATIONS = Path(__file__).resolve().parents[2] / "collector-config"
 AGENT = CONFIGURATIONS / "agent" / "config.yaml"
 FORWARD = CONFIGURATIONS / "agent" / "forward.yaml"
+RELAY = CONFIGURATIONS / "agent" / "relay.yaml"
 GATEWAY = CONFIGURATIONS / "gateway" / "config.yaml"
 GATEWAY_FILES = CONFIGURATIONS / "gateway" / "files.yaml"
 SCALE_OUT = CONFIGURATIONS / "scale-out"
@@ -168,8 +169,11 @@ class Collector:
         """The process id while the Collector runs."""
         return self._process.pid if self._process is not None and self._process.poll() is None else None
 
-    def start(self, timeout_s: float | None = None) -> None:
-        """Start the Collector and wait until its health check answers that it is available; else kill it and raise."""
+    def start(self, timeout_s: float | None = None, *, unless: Callable[[], bool] = lambda: False) -> None:
+        """Start the Collector and wait until its health check answers that it is available; else kill it and raise.
+
+        It is killed also when ``unless`` becomes true before that.
+        """
         timeout_s = self._start_timeout_s if timeout_s is None else timeout_s
         if self.pid is not None:
             raise CollectorError("the Collector is running already")
@@ -191,10 +195,10 @@ class Collector:
             if self._process.poll() is not None:
                 code = self._process.returncode
                 raise CollectorError(f"the Collector ended with code {code}\n{self.log_tail()}")
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline or unless():
                 self.kill()
                 raise CollectorError(f"the Collector was not available in time\n{self.log_tail()}")
-            time.sleep(0.02)
+            time.sleep(0.005)
 
     def kill(self) -> None:
         """End the process at once (SIGKILL), as a crash would; nothing happens if there is none."""
@@ -202,10 +206,15 @@ class Collector:
             self._process.kill()
             self._process.wait()
 
-    def kill_while_starting(self, after_s: float) -> None:
-        """Start the Collector and kill it so soon that it may not have become available."""
+    def kill_while_starting(self, after_s: float = 30.0, *, said: str = "") -> None:
+        """Start the Collector and kill it so soon that it may not have become available.
+
+        It is killed after so many seconds, when it has become available, or when it has logged ``said`` anew.
+        """
+        before = len(self.log())
+        heard = (lambda: said in self.log()[before:]) if said else (lambda: False)
         with contextlib.suppress(CollectorError):
-            self.start(after_s)
+            self.start(after_s, unless=heard)
         self.kill()
 
     def stop(self, timeout_s: float = 30.0) -> None:
