@@ -18,6 +18,7 @@ from .flushing import Tails
 from .health import emitted_after, process_state
 from .journal.layout import Layout
 from .journal.retirement import retired_for
+from .journal.segment import list_segments
 from .journal.streams import LIVING, StreamDirectory, list_streams
 from .sidecars import living_sidecars
 
@@ -25,6 +26,8 @@ UNSERVED_AFTER_S: Final = 600.0
 """How old the oldest record must be before it is said: processes with another configuration come and go."""
 LOOK_EVERY_S: Final = 300.0
 SAY_EVERY_S: Final = 3600.0
+COUNTED_MAX: Final = 64
+"""In so many streams of a destination records are counted."""
 
 _log = logging.getLogger("otel_audit.delivery")
 
@@ -33,7 +36,8 @@ class Unserved(msgspec.Struct, frozen=True, kw_only=True):
     """A destination that nobody serves.
 
     Attributes:
-        records: how many are kept for it, in so many streams.
+        records: how many are kept for it, in so many streams; at least, where there are more than
+            :data:`COUNTED_MAX`.
         oldest_age_s: how old the oldest of them is, in seconds.
     """
 
@@ -71,12 +75,20 @@ def find_unserved(layout: Layout, served: Collection[str] = (), *, after_s: floa
             for name, acknowledged in _required(layout, stream, known):
                 if stream.ship_lock(name).held_by_anybody():
                     known.add(name)
-                elif (behind := tails.last(stream) - acknowledged) > 0:
+                elif (behind := _behind(tails, stream, acknowledged, len(waiting.get(name, ())))) > 0:
                     waiting.setdefault(name, []).append((stream, acknowledged, behind))
         except (AuditError, FileNotFoundError):  # noqa: PERF203 - `status` names what cannot be read
             continue
     found = [_describe(name, streams) for name, streams in sorted(waiting.items()) if name not in known]
     return [each for each in found if each.oldest_age_s >= after_s]
+
+
+def _behind(tails: Tails, stream: StreamDirectory, acknowledged: int, counted: int) -> int:
+    """Records behind a cursor; where many streams wait, at least one for each: counting means reading."""
+    if counted < COUNTED_MAX:
+        return tails.last(stream) - acknowledged
+    segments = list_segments(stream.path)
+    return int(bool(segments) and (segments[-1].first > acknowledged or segments[-1].path.stat().st_size > 0))
 
 
 def _served_by_owner(stream: StreamDirectory) -> Iterator[str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from otel_audit import unserved
 from otel_audit.journal.cursor import Cursor
 from otel_audit.journal.layout import Layout
 from otel_audit.journal.streams import list_streams
@@ -86,6 +87,14 @@ def test_a_living_process_that_waits_for_a_sidecar_does_not_serve(root: Path, ot
     other(gone="sidecar")
     [found] = find_unserved(Layout(root))
     assert found.streams == 2
+
+
+def test_many_streams_are_not_all_read(root: Path, other: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where very many wait, each counts as one record: housekeeping must not read the whole journal."""
+    monkeypatch.setattr(unserved, "COUNTED_MAX", 0)
+    other(another="file:/dev/null")
+    [found] = find_unserved(Layout(root))
+    assert (found.streams, found.records) == (1, 1)
 
 
 def test_a_process_says_it_once_an_hour(root: Path, caplog: pytest.LogCaptureFixture) -> None:
