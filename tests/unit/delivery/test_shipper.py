@@ -9,6 +9,7 @@ import pytest
 from otel_audit import context
 from otel_audit.delivery.shipper import Shipper, drain
 from otel_audit.errors import RejectedExportError, RetryableExportError
+from otel_audit.journal.cursor import Cursor, CursorFile
 from otel_audit.journal.journal import Journal
 from otel_audit.journal.streams import list_streams
 from support.delivery import LONG, Ships, Sink, append, destination, make_journal, own_stream, until
@@ -61,6 +62,34 @@ def test_whoever_waits_sees_what_another_process_shipped(journal: Journal, ships
     assert shipper.wait_for(own_stream(journal), 3, timeout_s=0.0)
     sidecar.close()
     other.abandon()
+
+
+def test_a_cursor_is_never_seen_to_go_back(journal: Journal, ships: Ships, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its file is stored before the shipment's own cursor moves: whoever reads in between sees the older one, too."""
+    append(journal, 2)
+    shipper = ships(Sink())
+    load, store = CursorFile.load, CursorFile.store
+    seen: list[bool] = []
+
+    def store_and_look(file: CursorFile, cursor: Cursor) -> None:
+        store(file, cursor)
+        shipments = shipper._fleet._open
+        aside = dict(shipments)
+        shipments.clear()  # as whoever looked before it was opened saw it
+
+        def load_late(late: CursorFile) -> Cursor | None:
+            shipments.update(aside)
+            return load(late)
+
+        monkeypatch.setattr(CursorFile, "load", load_late)
+        seen.append(shipper.has(own_stream(journal), 3))
+        monkeypatch.setattr(CursorFile, "load", load)
+        seen.append(shipper.has(own_stream(journal), 3))
+
+    monkeypatch.setattr(CursorFile, "store", store_and_look)
+    shipper.step()
+    assert seen == [False, False]
+    assert shipper.has(own_stream(journal), 3)
 
 
 def test_a_stream_that_somebody_deleted_is_not_delivered(journal: Journal, ships: Ships) -> None:
