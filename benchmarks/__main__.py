@@ -25,6 +25,7 @@ QUESTIONS = {
     "drain_latency": "drain_latency",
     "backlog": "backlog",
     "fan_out": "fan_out",
+    "short_processes": "short_processes",
     "verify": "verify",
     "import": "importing",
     "encode": "encode",

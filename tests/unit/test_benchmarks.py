@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(not (ROOT / "benchmarks").is_dir(), reason="not in this distribution")
 
 QUESTIONS = (
-    "caller", "whole_way", "disk_one", "group_commit", "drain_latency", "backlog", "fan_out", "verify", "import",
-    "encode",
+    "caller", "whole_way", "disk_one", "group_commit", "drain_latency", "backlog", "fan_out", "short_processes",
+    "verify", "import", "encode",
 )  # fmt: skip
 
 
