@@ -14,7 +14,7 @@ from otel_audit.journal.layout import Layout
 from otel_audit.journal.streams import list_streams, usage_bytes
 
 from .backlog import MB, resident_bytes
-from .harness import Figures, Options, Report, Row, interleave, median, once, ratio, spread
+from .harness import Bar, Figures, Options, Report, Row, interleave, median, once, ratio, spread
 from .receiver import discard, free_port
 from .sink import Sink
 from .workload import EVENT, EXTRAS, provider
@@ -153,5 +153,6 @@ def run(options: Options) -> Report:
         ("memory, grown meanwhile", "mb", "MB"),
         ("descriptors, at most", "descriptors", ""),
     ):
-        report.rows.append(Row(label, figures[name], unit))
+        bar = Bar(60, 60) if name == "mb" else None
+        report.rows.append(Row(label, figures[name], unit, bar=bar))
     return report
