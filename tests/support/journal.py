@@ -163,9 +163,9 @@ def shell(*command: object) -> str:
     return done.stdout.strip()
 
 
-def in_child(run: Callable[[], object]) -> int:
+def in_child(run: Callable[[], object], fork: Callable[[], int] = os.fork) -> int:
     """Run something in a forked child; its exit code."""
-    pid = os.fork()
+    pid = fork()
     if pid == 0:
         code = 1
         try:
