@@ -175,7 +175,7 @@ def parse_otlp(body: bytes) -> tuple[ReceivedRecord, ...]:
         raise ValueError("not an ExportLogsServiceRequest") from error
     return tuple(
         ReceivedRecord(
-            event_name=log.event_name,
+            event_name=getattr(log, "event_name", ""),  # opentelemetry-proto has it since 1.36
             attributes=_mapping(log.attributes),
             body=_value(log.body),
             resource=_mapping(group.resource.attributes),
