@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -36,11 +37,11 @@ ELSEWHERE = {
 
 @pytest.fixture(scope="module")
 def promtool() -> str:
-    found = subprocess.run(
-        [Path(__file__).parents[1] / "engines" / "promtool.sh"], capture_output=True, text=True, timeout=300
-    )
-    needs(found.returncode == 0, "promtool", f"there is no promtool: {found.stderr.strip()[-300:]}")
-    return found.stdout.splitlines()[-1]
+    script = Path(__file__).parents[1] / "engines" / "promtool.sh"
+    found = subprocess.run([script, "--path"], capture_output=True, text=True, check=True, timeout=30)
+    tool = found.stdout.strip()
+    needs(os.access(tool, os.X_OK), "promtool", "there is no promtool: run tests/engines/promtool.sh")
+    return tool
 
 
 def _run(promtool: str, *arguments: object) -> subprocess.CompletedProcess[str]:

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs Apache Kafka for the tests, from Maven, unless it is there; the last line on stdout is the directory of its jars.
-# Needs Java 17 or newer and Maven. tests/support/kafka.py runs one broker of it.
+# With --path it only prints that. Needs Java 17 or newer and Maven. tests/support/kafka.py runs one broker of it.
 set -euo pipefail
 
 readonly kafka=4.1.1 slf4j=1.7.36
@@ -10,7 +10,7 @@ readonly jars=$cache/kafka-$kafka
 
 die() { printf 'tests/engines/kafka.sh: %s\n' "$*" >&2; exit 1; }
 
-if [[ ! -d $jars ]]; then
+if [[ ${1:-} != --path && ! -d $jars ]]; then
   command -v java >/dev/null || die "no 'java' on PATH: install a Java runtime, 17 or newer"
   command -v mvn >/dev/null || die "no 'mvn' on PATH: install Apache Maven"
   mkdir -p "$cache"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Fetches promtool for the tests of the alert rules, out of Debian's package, unless it is there; the last line on stdout is
-# its path. The package itself is not installed: it would start a server.
+# its path. With --path it only prints that. The package itself is not installed: it would start a server.
 set -euo pipefail
 
 cache=${OTEL_AUDIT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/otel-audit}
@@ -10,7 +10,7 @@ readonly tool=$cache/promtool/promtool
 die() { printf 'tests/engines/promtool.sh: %s\n' "$*" >&2; exit 1; }
 
 if type -P promtool; then exit; fi
-if [[ ! -x $tool ]]; then
+if [[ ${1:-} != --path && ! -x $tool ]]; then
   command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || die "no 'apt-get': install promtool, it comes with Prometheus"
   mkdir -p "$cache"
   work=$(mktemp -d "$cache/tmp.XXXXXXXX")
