@@ -113,7 +113,7 @@ class Layout:
         """
         last = self.root / "locks"
         try:
-            whole = last.is_dir()
+            whole = last.is_dir() and self.ledger.exists()
             self.root.parent.mkdir(parents=True, exist_ok=True)
             self.make_directory(self.root)
             self._check_owner()

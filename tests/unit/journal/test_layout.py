@@ -168,6 +168,16 @@ class Durable:
         return [path for path in top.rglob("*") if path.name not in self.entries.get(path.parent, ())]
 
 
+def test_a_ledger_that_somebody_removed_is_made_again(tmp_path: Path):
+    """The journal is used as ever: only what the ledger said of removed segments is gone."""
+    make_journal(tmp_path).close()
+    (tmp_path / "journal" / "ledger.jsonl").unlink()
+    journal = make_journal(tmp_path)
+    journal.append(make_entry("r-2"))
+    assert (tmp_path / "journal" / "ledger.jsonl").read_bytes() == b""
+    journal.close()
+
+
 def test_a_new_journal_is_durable_up_to_the_first_directory_that_was_there(tmp_path: Path):
     """A power loss right after a record with durability ``disk`` leaves the whole way to it, which we made."""
     files = FaultyFiles()
