@@ -115,6 +115,7 @@ class Shipment:
         self._evidence = False
         self._counted = 0
         self._reported = 0
+        self._reached: Cursor | None = None
 
     @property
     def damage(self) -> list[DamageReport]:
@@ -145,6 +146,7 @@ class Shipment:
             OSError: the journal cannot be read or written.
         """
         self.passed = 0
+        self._store()
         records = self._next_records(final=final, end=end)
         if not records:
             if final:
@@ -155,9 +157,12 @@ class Shipment:
             self._settle(records, None)
             return self.passed
         timeout_s = self._destination.timeout_s
-        splitting = Splitting(lambda part: send(exporter, part, timeout_s), evidence=evidence or self._evidence)
+        splitting = Splitting(
+            lambda part: send(exporter, part, timeout_s),
+            accepted=self._accepted,
+            evidence=evidence or self._evidence,
+        )
         self._evidence = False
-        splitting.accepted |= self._accepted
         before = len(splitting.accepted)
         newest_first = 0 < self.refused_to < wanted[-1].sequence
         batch = RecordBatch(self.stream.stream_id, self._resource, wanted)
@@ -256,16 +261,25 @@ class Shipment:
             r for r in self.damage if r.sequence <= acknowledged or (r.kind == "lost-tail" and r.sequence == end)
         ]
         missing = sum(report.count for report in reached)
-        cursor = Cursor(
+        self._reached = Cursor(
             acknowledged=acknowledged,
             delivered=self.cursor.delivered + delivered,
             dead_lettered=self.cursor.dead_lettered + dead,
             damaged=self.cursor.damaged + missing - self._counted,
             filtered=self.cursor.filtered + passed,
         )
-        self._file.store(cursor)
         self._counted = missing
-        self.cursor = cursor
+        self._store()
+
+    def _store(self) -> None:
+        """Write the cursor down; what could not be written is tried again before anything else is sent.
+
+        Raises:
+            OSError: it could not be written; the one before still stands.
+        """
+        if self._reached is not None:
+            self._file.store(self._reached)
+            self.cursor, self._reached = self._reached, None
 
     def _report_damage(self) -> None:
         """Damage is said once, and kept beside the stream for whoever looks at it later."""

@@ -7,7 +7,7 @@ Where a receiver answers for each record, those that it refuses are believed by 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from ..batch import RecordBatch, StoredRecord
@@ -34,11 +34,12 @@ class Splitting:
 
     Args:
         send: sends a part; returns or raises as an exporter does.
+        accepted: sequence numbers that it took before: they are not sent, and prove nothing of what is refused now.
         evidence: the destination is known to work: it accepted something after it refused these records.
         choose: picks some numbers of a range; for tests.
 
     Attributes:
-        accepted: sequence numbers that the destination took.  What is in it from the beginning is not sent.
+        accepted: sequence numbers that the destination took, before or now.
         refused: single records that it refused, and its answers.  To be believed only with :attr:`has_evidence`.
         response_ids: ids that it gave to records.
     """
@@ -47,10 +48,11 @@ class Splitting:
         self,
         send: Callable[[RecordBatch], ExportResult | None],
         *,
+        accepted: Iterable[int] = (),
         evidence: bool = False,
         choose: Callable[[range, int], Sequence[int]] = random.sample,
     ) -> None:
-        self.accepted: set[int] = set()
+        self.accepted = set(accepted)
         self.refused: list[tuple[StoredRecord, ExportError]] = []
         self.response_ids: dict[str, str] = {}
         self._send = send
@@ -62,8 +64,8 @@ class Splitting:
 
     @property
     def has_evidence(self) -> bool:
-        """Whether the destination was seen to work: it accepted something."""
-        return self._evidence or bool(self.accepted)
+        """Whether the destination was seen to work: it accepted something now."""
+        return self._evidence
 
     def run(self, batch: RecordBatch, *, newest_first: bool = False) -> None:
         """Send the batch, split where it is refused.
@@ -164,7 +166,9 @@ class Splitting:
         return [record for record in records if record.sequence not in decided]
 
     def _accept(self, records: Sequence[StoredRecord]) -> None:
-        self.accepted.update([record.sequence for record in records])
+        if records:
+            self.accepted.update([record.sequence for record in records])
+            self._evidence = True
 
     def _refuse(self, record: StoredRecord, error: ExportError) -> None:
         if record.sequence not in self._refused_alone:

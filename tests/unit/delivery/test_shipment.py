@@ -25,6 +25,7 @@ from otel_audit.journal.reader import StreamReader
 from otel_audit.journal.segment import list_segments
 from otel_audit.journal.streams import StreamDirectory, list_streams
 from otel_audit.protocols import ExportResult
+from otel_audit.testing.files import FaultyFiles
 from support.delivery import Sink, dead_stream, destination
 
 COUNT = 9
@@ -220,6 +221,22 @@ def test_evidence_is_not_kept_over_a_failure_between_two_parts(root: Path) -> No
     assert len(list(read_dead_letters(shipment.stream.layout, "sink"))) == settled
 
 
+def test_what_was_accepted_before_proves_nothing_now(root: Path) -> None:
+    """One record was to wait, the others were taken; since then everything is refused: no record's fault."""
+    waits = RetryableExportError("too many requests for record 2", taken={1, *range(3, LAST + 1)})
+    sink = Sink(waits, refuses=lambda _: True)
+    shipment = shipment_of(root)
+    with pytest.raises(RetryableExportError):
+        ship(shipment, sink)
+    with pytest.raises(BlockedExportError, match="refuses every record"):
+        ship(shipment, sink)
+    assert list(read_dead_letters(shipment.stream.layout, "sink")) == []
+    sink.refuses = lambda _: False
+    ship(shipment, sink)
+    assert sink.sequences == [2]
+    assert stored_cursor(shipment) == Cursor(acknowledged=LAST, delivered=LAST)
+
+
 def test_records_accepted_ahead_are_not_sent_again(root: Path) -> None:
     """Where one was tried out of turn and accepted, it is left out when its turn comes."""
     last_alone = [RejectedExportError("bad")] + [RejectedExportError("bad")] * 47
@@ -275,6 +292,25 @@ def test_a_dead_letter_that_cannot_be_written_stops_the_cursor(root: Path) -> No
     files.broken = False
     ship(shipment, sink)
     assert stored_cursor(shipment) == Cursor(acknowledged=LAST, delivered=LAST - 1, dead_lettered=1)
+
+
+@pytest.mark.parametrize("operation", ["pwrite", "fdatasync"])
+def test_a_cursor_that_could_not_be_written_is_written_later(root: Path, operation: str) -> None:
+    """What was delivered is counted and not sent again, also where nothing comes after it."""
+    files = FaultyFiles()
+    sink = Sink(refuses=lambda record: record.sequence == 2)
+    shipment = shipment_of(root, files)
+    files.fail(operation, errno.EIO, path="*/cursors/sink", times=2)
+    for _ in range(2):
+        with pytest.raises(OSError, match="Input/output"):
+            ship(shipment, sink)
+        assert shipment.cursor == Cursor()
+    requests = len(sink.requests)
+    ship(shipment, sink)
+    assert len(sink.requests) == requests
+    assert shipment.finished
+    assert shipment.cursor == Cursor(acknowledged=LAST, delivered=LAST - 1, dead_lettered=1)
+    assert stored_cursor(shipment) == shipment.cursor
 
 
 def test_a_crash_between_dead_letter_and_cursor_repeats_and_loses_nothing(root: Path) -> None:

@@ -227,8 +227,7 @@ def test_a_failure_in_the_middle_keeps_what_was_accepted(kind: type[ExportError]
         splitting.run(batch_of(4))
     assert splitting.accepted == {1, 2, 3}
     assert splitting.refused == []
-    again = Splitting(send)
-    again.accepted |= splitting.accepted
+    again = Splitting(send, accepted=splitting.accepted)
     with pytest.raises(kind):
         again.run(batch_of(4))
     assert requests[-1] == [4]
