@@ -401,6 +401,20 @@ def test_splunk_is_not_believed_before_an_indexer_has_it() -> None:
         made.close()
 
 
+def test_splunk_is_asked_for_a_part_of_what_it_has_and_sent_nothing_twice() -> None:
+    """Where a limit on our side lets fewer records through than the time before, they are known all the same."""
+    for world in world_of("splunk-hec"):
+        service: Any = world.service
+        made = world.exporter()
+        with pytest.raises(PendingExportError):
+            made.export(batch_of("r-1", "r-2", "r-3"), 10.0)
+        export(made, batch_of("r-1"))
+        export(made, batch_of("r-2", "r-3", start=2))
+        assert world.ids() == ["r-1", "r-2", "r-3"]
+        assert service.requests_taken == 1
+        made.close()
+
+
 def test_splunk_sends_again_what_is_not_acknowledged_in_time() -> None:
     """An indexer that never has it: a second try, under the same record id."""
     for world in world_of("splunk-hec"):

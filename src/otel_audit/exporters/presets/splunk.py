@@ -112,18 +112,22 @@ class SplunkExporter(HttpExporter):
         pending = self._pending.get(key)
         if pending is None:
             return 0
-        count = len(pending.sequences)
-        if tuple([record.sequence for record in batch.records[:count]]) != pending.sequences:
+        count = min(len(pending.sequences), len(batch.records))  # a limit on our side may let fewer through at a time
+        if tuple([record.sequence for record in batch.records[:count]]) != pending.sequences[:count]:
             return 0
         left = pending.ack_ids - self._asked_for(pending.ack_ids, deadline)
         if left:
             self._pending[key] = replace(pending, ack_ids=left)  # an acknowledgement is given once
             raise self._pending_error(count, 0)
         del self._pending[key]
+        if rest := pending.sequences[count:]:
+            self._pending[batch.stream_id, rest[0]] = replace(pending, sequences=rest, ack_ids=frozenset())
         return count
 
     def _asked_for(self, ack_ids: frozenset[int], deadline: float) -> set[int]:
         """Which of these are acknowledged."""
+        if not ack_ids:
+            return set()
         content = msgspec.json.encode({"acks": sorted(ack_ids)})
         answer = self._asked(content, (), self._client.deadline(deadline - time.monotonic()), url=self._ack_url)
         if answer.status != 200:
