@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import socket
@@ -28,6 +29,7 @@ from otel_audit.errors import (
     RejectedExportError,
     RetryableExportError,
 )
+from otel_audit.exporters import grpc_client
 from otel_audit.exporters.http_client import InsecureTransportWarning
 from otel_audit.exporters.otlp_grpc import OtlpGrpcExporter
 from otel_audit.testing import GrpcReply, ScriptedGrpcReceiver, ScriptedReceiver
@@ -420,6 +422,32 @@ def test_a_process_forks(tmp_path: Path, how: str) -> None:
             assert output.split().count("r-2") == (6 if how == "idle" else 3)
         finally:
             server.kill()
+
+
+def test_a_fork_that_does_not_wait_for_another_leaves_the_exporter_usable(
+    receiver: ScriptedGrpcReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One thread is about to fork, another one does so meanwhile: afterwards requests are made as ever."""
+    exporter = OtlpGrpcExporter(receiver.endpoint)
+    exporter.export(batch_of(), 5.0)
+    monkeypatch.setattr(grpc_client, "_FORK_WAIT_S", 0.05)
+    grpc_client._before_fork()
+    other = threading.Thread(target=lambda: (grpc_client._before_fork(), grpc_client._after_fork()))
+    other.start()
+    other.join(20.0)
+    grpc_client._after_fork()
+
+    def export() -> None:
+        with contextlib.suppress(RetryableExportError):  # the other fork has closed the channel
+            exporter.export(batch_of(1), 20.0)
+        exporter.export(batch_of(1), 20.0)
+
+    sender = threading.Thread(target=export, daemon=True)
+    sender.start()
+    sender.join(20.0)
+    assert not sender.is_alive()
+    assert len(receiver.records) >= 4
+    exporter.close()
 
 
 # -- what is sent, and options ---------------------------------------------------------------------------------------

@@ -218,7 +218,8 @@ _LOOKS: Final = 3
 _THREADS: Final = Path("/proc/self/task")
 _THREAD_NAMES: Final = ("event_engine", "grpc_", "timer_", "default-exec", "resolver-exec")
 _clients: weakref.WeakSet[GrpcClient] = weakref.WeakSet()
-_settled: list[GrpcClient] = []
+_settled: dict[int, list[GrpcClient]] = {}
+"""By thread, what waits until its fork is over: several may fork at the same time."""
 _watching = False
 
 
@@ -232,7 +233,7 @@ def _watch_forks(client: GrpcClient) -> None:
 
 
 def _before_fork() -> None:
-    _settled[:] = [client for client in list(_clients) if client.settle()]
+    _settled[threading.get_ident()] = [client for client in list(_clients) if client.settle()]
     ends = time.monotonic() + _FORK_WAIT_S
     rested = 0  # in a row: one look may catch a thread between two pieces of its work
     while rested < _LOOKS and time.monotonic() < ends:
@@ -260,8 +261,8 @@ def _rests(thread: Path) -> bool:
 
 
 def _after_fork() -> None:
-    while _settled:
-        _settled.pop().go_on()
+    for client in _settled.pop(threading.get_ident(), ()):
+        client.go_on()
 
 
 def _in_child() -> None:
