@@ -482,6 +482,22 @@ def test_bulk_answers_for_each_record() -> None:
         assert set(world.ids()) == {"r-1", "r-3", "r-4"}
 
 
+def test_a_taken_id_is_not_believed_while_it_cannot_be_looked_up() -> None:
+    """Nobody knows yet whose record has it: the same is tried again, and then another's is refused."""
+    for world in world_of("opensearch"):
+        service: Any = world.service
+        made = world.exporter()
+        made.export(batch_of("r-1", "r-2"), 10.0)
+        service.stored["r-2"]["sha256"] = "of another record"
+        service.receiver.script(service._checked, Reply(503))
+        with pytest.raises(RetryableExportError, match="503"):
+            made.export(batch_of("r-1", "r-2"), 10.0)
+        with pytest.raises(RejectedExportError) as caught:
+            made.export(batch_of("r-1", "r-2"), 10.0)
+        assert list(caught.value.refused) == [2]
+        made.close()
+
+
 @pytest.mark.parametrize(
     "body",
     [

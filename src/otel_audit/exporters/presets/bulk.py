@@ -69,10 +69,18 @@ class BulkExporter(HttpExporter):
         return {}
 
     def _foreign(self, conflicts: Sequence[Written], deadline: float) -> frozenset[int]:
-        """Which of these have an id that belongs to a record with another hash.  What cannot be looked up is ours."""
+        """Which of these have an id that belongs to a record with another hash.
+
+        Where looking up is not allowed, an id is believed to be the record's own.
+
+        Raises:
+            RetryableExportError: it cannot be looked up now.
+        """
         docs = [{"_id": _document_id(record.record_id), "_source": ["sha256"]} for record in conflicts]
         content = msgspec.json.encode({"docs": docs})
         answer = self._asked(content, (), deadline, url=self._get_url, content_type="application/json")
+        if class_of(answer.status) is RetryableExportError:
+            raise error_of_answer(answer, self._client.shown_url)
         if answer.status != 200 or not answer.whole:
             return frozenset()
         try:
