@@ -145,7 +145,7 @@ class AuditProvider:
                 first = claim.take()
                 if first is not None:
                     receipt = first
-                    return self.reach(receipt, level, timeout_s, record)
+                    return self.reach(receipt, level, timeout_s, self._whole(record) if level == "delivered" else None)
             whole = self._whole(record)
             observed_ns = self.now_ns()
             head, tail = prepare(

@@ -6,6 +6,7 @@ receiver repeats of them is covered before anything else looks at its answer.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Mapping
@@ -112,9 +113,10 @@ def secrets_in(headers: Mapping[str, str]) -> list[str]:
     for value in headers.values():
         scheme, _, rest = value.partition(" ")
         found += [value, rest]
-        if scheme == "Basic":
-            pair = b64decode(rest + "==").decode("utf-8", "replace")
-            found += [pair, pair.partition(":")[2]]
+        if scheme.lower() == "basic":
+            with contextlib.suppress(ValueError):  # it is no Base64, so it hides nothing
+                pair = b64decode(rest + "==").decode("utf-8", "replace")
+                found += [pair, pair.partition(":")[2]]
     return found
 
 

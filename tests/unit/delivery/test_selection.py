@@ -266,7 +266,7 @@ def test_delivered_to_nobody_is_an_error_and_the_record_is_journaled(tmp_path: P
 
 
 def test_a_coroutine_is_told_the_same(tmp_path: Path) -> None:
-    """``aemit`` asks the same filters, also for what a processor adds."""
+    """``aemit`` asks the same filters, also for what a processor adds; so does a second try by ``record_id``."""
     asyncio.run(_coroutines(tmp_path))
 
 
@@ -281,6 +281,11 @@ async def _coroutines(tmp_path: Path) -> None:
         logger = provider.get_audit_logger()
         receipt = await logger.aemit("user.login", actor="u", outcome="success", durability="delivered", timeout_s=20)
         assert receipt.durability == "delivered"
+        for _ in range(2):  # the second is the same record, tried again
+            again = logger.emit(
+                "user.login", actor="u", outcome="success", record_id="r-1", durability="delivered", timeout_s=20
+            )
+            assert again.durability == "delivered"
     destinations = {"some": filtered(Sink())}
     async with make_provider(tmp_path / "k", destinations=destinations) as provider:
         with pytest.raises(DeliveryFilteredError):
