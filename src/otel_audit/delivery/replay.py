@@ -148,13 +148,26 @@ def count_open(layout: Layout, destination: str) -> int:
     Raises:
         OSError: they cannot be read.
     """
+    settled = {(step.stream_id, step.sequence) for step in _read_steps(layout, destination) if step.what == DELIVERED}
     try:
         with layout.dead_letters(destination).open("rb") as file:
-            lines = sum(1 for _ in file)
+            return sum(not settled or _place(line) not in settled for line in file)
     except FileNotFoundError:
         return 0
-    settled = {(step.stream_id, step.sequence) for step in _read_steps(layout, destination) if step.what == DELIVERED}
-    return max(lines - len(settled), 0)
+
+
+class _Place(msgspec.Struct, frozen=True):
+    stream_id: str
+    sequence: int
+
+
+def _place(line: bytes) -> tuple[str, int] | None:
+    """Which record a letter is about; ``None`` where it cannot be read."""
+    try:
+        place = msgspec.json.decode(line, type=_Place)
+    except msgspec.MsgspecError:
+        return None
+    return place.stream_id, place.sequence
 
 
 class Replay:

@@ -283,13 +283,14 @@ def test_many_letters_of_many_streams(tmp_path: Path) -> None:
 
 
 def test_a_letter_that_was_buried_twice_is_one(tmp_path: Path) -> None:
-    """A crash between the letter and the cursor writes it again; it is sent once."""
+    """A crash between the letter and the cursor writes it again; it is sent once, and then none is open."""
     layout, bad = refused_by(tmp_path / "j")
     path = layout.dead_letters("sink")
     path.write_bytes(path.read_bytes() * 2)
     sink = Sink()
     assert replay(layout, sink) == Replayed(delivered=3)
     assert sink.ids == bad
+    assert count_open(layout, "sink") == 0
 
 
 def test_a_letter_of_an_earlier_version_takes_the_resource_of_its_stream(tmp_path: Path) -> None:
