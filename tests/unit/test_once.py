@@ -336,3 +336,7 @@ def test_what_is_remembered_is_bounded(provider: RecordingProvider, monkeypatch:
         handler.handle(more[-1])
     assert len(once._records) <= 8
     assert len(provider.records) == 110
+    for _ in range(100):  # as where a filter gives a new record for each
+        more.append(logging.LogRecord("shop", logging.INFO, __file__, 1, "user.login", (), None))
+        once.stand_for(more[-1], more[0])
+    assert len(once._records) <= 8

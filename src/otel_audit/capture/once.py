@@ -67,15 +67,13 @@ def claim(record: logging.LogRecord, provider: object) -> bool:
             return False
         _records[key] = (*seen, provider)
     else:
-        if len(_records) >= RECORDS_MAX:
-            _make_room()
-        _records[key] = (ref(record), provider)
+        _remember(record, provider)
     return not _calls.are_marked or provider not in _journaled_by_call(record)
 
 
 def release(record: logging.LogRecord, provider: object) -> None:
     """The provider has not journaled this ``LogRecord`` after all."""
-    _records[id(record)] = (ref(record), *(each for each in _journaled(record) if each is not provider))
+    _remember(record, *(each for each in _journaled(record) if each is not provider))
 
 
 def journaled_by(record: logging.LogRecord) -> tuple[object, ...]:
@@ -85,7 +83,7 @@ def journaled_by(record: logging.LogRecord) -> tuple[object, ...]:
 
 def stand_for(copy: logging.LogRecord, record: logging.LogRecord) -> None:
     """The copy is the same event: it has been journaled by those that have journaled the record."""
-    _records[id(copy)] = (ref(copy), *journaled_by(record))
+    _remember(copy, *journaled_by(record))
 
 
 def original(record: logging.LogRecord) -> logging.LogRecord:
@@ -125,6 +123,12 @@ def release_call(provider: object) -> None:
 def _journaled(record: logging.LogRecord) -> tuple[Any, ...]:
     seen = _records.get(id(record))
     return seen[1:] if seen is not None and seen[0]() is record else ()
+
+
+def _remember(record: logging.LogRecord, *providers: object) -> None:
+    if len(_records) >= RECORDS_MAX and id(record) not in _records:
+        _make_room()
+    _records[id(record)] = (ref(record), *providers)
 
 
 def _make_room() -> None:
