@@ -118,9 +118,9 @@ class Reckoning:
         return targets, sum(self._count(stream) for stream in unreadable)
 
     def _count(self, stream: StreamDirectory) -> int:
-        """Records of a stream that cannot be delivered: at least one, because something is there."""
+        """Records of a stream that cannot be delivered: at least one, unless it was removed meanwhile."""
         try:
-            return max(self._tails.last(stream), 1)
+            return max(self._tails.last(stream), 1) if stream.path.is_dir() else 0
         except OSError:
             return 1
 

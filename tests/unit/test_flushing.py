@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import shutil
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from otel_audit.errors import BlockedExportError, RetryableExportError
 from otel_audit.health import DestinationStatus, FlushResult
 from otel_audit.journal.files import Files
 from otel_audit.journal.layout import Layout
-from otel_audit.journal.streams import list_streams
+from otel_audit.journal.streams import StreamDirectory, list_streams
 from support.delivery import Sink, dead_stream, until
 from support.provider import login, make_provider, stored
 
@@ -186,6 +187,18 @@ def test_flush_does_not_wait_for_a_stream_that_is_gone(root: Path, make: Make) -
     assert results
     assert results[0]
     lock.release()
+
+
+def test_a_stream_that_is_removed_while_one_looks_is_no_damage(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the listing of a journal and the look at a stream, its last destination may have had it removed."""
+    provider = make({"one": Sink()})
+    login(provider.get_audit_logger())
+    layout = provider.journal.layout
+    gone = StreamDirectory(layout, layout.streams / str(uuid.uuid4()))
+    monkeypatch.setattr("otel_audit.delivery.fleet.list_streams", lambda layout: [gone, *list_streams(layout)])
+    result = provider.flush(30)
+    assert result
+    assert result.damaged == 0
 
 
 def test_flush_counts_what_dead_processes_left_as_pending(root: Path, make: Make) -> None:

@@ -164,7 +164,8 @@ class Fleet:
             except (UnknownFormatError, PermissionError):  # noqa: PERF203 - the others are looked at all the same
                 pass
             except (DamageError, OSError):
-                unreadable.append(stream)
+                if stream.path.is_dir():  # else it was removed meanwhile
+                    unreadable.append(stream)
         return found, unreadable
 
     def totals(self) -> dict[str, Cursor]:
@@ -226,7 +227,7 @@ class Fleet:
             self._say(stream.stream_id, error)
 
     def _say(self, stream_id: str, error: Exception) -> None:
-        if stream_id not in self._said:
+        if stream_id not in self._said and (self._layout.streams / stream_id).is_dir():  # else it was removed meanwhile
             self._said.add(stream_id)
             _log.error("destination %s: stream %s cannot be shipped now: %s", self._destination.name, stream_id, error)
 

@@ -34,6 +34,7 @@ What each crash point leaves behind
     after a batch was accepted, before the cursor     the batch again: receivers drop it by ``audit.record.id``
     while a cursor is written                         the old cursor, in its own slot, or the new one
     between ledger line and unlink                    the segment and its line: removed and named again
+    while a stream is removed                         a hidden ``.gone-…`` directory, removed later
     power loss                                        a torn tail or a zeroed page: the whole lines on both sides are
                                                       delivered, the hole is counted; what ``durability="disk"`` had
                                                       acknowledged lies before it

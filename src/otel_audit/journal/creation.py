@@ -19,7 +19,7 @@ from .layout import Layout
 from .locks import FileLock
 from .metadata import NAME, StreamMetadata
 from .stream import StreamWriter
-from .streams import remove_stream_directory
+from .streams import GONE, remove_stream_directory
 
 HIDDEN: Final = ".new-"
 UNFINISHED_S: Final = 60.0
@@ -75,7 +75,7 @@ def begin_stream(
 
 
 def remove_unfinished(layout: Layout) -> int:
-    """Remove hidden directories that nobody builds any more; how many.
+    """Remove hidden directories that nobody makes or removes any more; how many.
 
     Raises:
         OSError: one could not be removed.
@@ -84,7 +84,7 @@ def remove_unfinished(layout: Layout) -> int:
     removed = 0
     for name in files.listdir(layout.streams):
         path = layout.streams / name
-        if not name.startswith(HIDDEN):
+        if not name.startswith((HIDDEN, GONE)):
             continue
         with contextlib.suppress(FileNotFoundError):  # finished, or removed, in between
             if time.time() - files.stat(path).st_mtime < UNFINISHED_S:

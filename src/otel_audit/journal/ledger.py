@@ -19,7 +19,7 @@ from .cursor import Cursor
 from .layout import Layout
 from .line import END
 from .locks import FileLock
-from .metadata import NAME, StreamMetadata
+from .metadata import StreamMetadata
 from .place import place_of
 from .reader import StreamReader
 from .removed import LedgerLine
@@ -64,9 +64,6 @@ def trim(stream: StreamDirectory, policy: Policy, *, own: bool) -> int:
     """
     lock = stream.owner_lock()
     try:
-        if _is_half_removed(stream):
-            remove_stream_directory(stream.layout, stream.path)
-            return 0
         metadata = stream.metadata
         if not own and not lock.acquire() and stream.owner_state() != DEAD:
             return 0
@@ -85,13 +82,6 @@ def _free_reservation(stream: StreamDirectory) -> None:
     with contextlib.suppress(FileNotFoundError, PermissionError):
         if stream.layout.files.stat(lock).st_size:
             stream.layout.files.truncate(lock, 0)
-
-
-def _is_half_removed(stream: StreamDirectory) -> bool:
-    """Whether somebody was killed while removing it; ``stream.json`` goes when nothing but the lock is left."""
-    if (stream.path / NAME).exists():
-        return False
-    return set(stream.layout.files.listdir(stream.path)) <= {"lock"}
 
 
 def _trim(stream: StreamDirectory, metadata: StreamMetadata, policy: Policy, *, own: bool) -> int:

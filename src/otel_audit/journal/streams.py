@@ -11,10 +11,12 @@ from ..lazy import lazy
 from .cursor import Cursor, CursorFile
 from .layout import Layout
 from .locks import FileLock, owner_lives
-from .metadata import NAME, StreamMetadata, read_metadata
+from .metadata import StreamMetadata, read_metadata
 
 LIVING = "living"
 DEAD = "dead"
+GONE = ".gone-"
+"""What the name of a directory begins with that is being removed."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ class StreamDirectory:
 
 
 def list_streams(layout: Layout) -> list[StreamDirectory]:
-    """Every stream in the journal, in no particular order; those still being made are left out."""
+    """Every stream in the journal, in no particular order; those being made or removed are left out."""
     try:
         with os.scandir(layout.streams) as entries:
             return [StreamDirectory(layout, Path(entry.path)) for entry in entries if not entry.name.startswith(".")]
@@ -94,21 +96,24 @@ def list_streams(layout: Layout) -> list[StreamDirectory]:
 
 
 def remove_stream_directory(layout: Layout, directory: Path) -> None:
-    """Remove the directory of a stream without segments; ``stream.json`` and the lock last.
+    """Remove the directory of a stream without segments: in one step for everybody who looks, then file by file.
 
-    So whoever is killed meanwhile leaves a stream that can be removed, or a directory with nothing else in it.
+    Whoever is killed meanwhile leaves a hidden directory, which is removed later.
 
     Raises:
-        OSError: it could not be removed, or not yet: somebody has made a file in it.
+        OSError: it could not be removed.
     """
     files = layout.files
+    if not directory.name.startswith("."):
+        hidden = directory.with_name(f"{GONE}{directory.name}")
+        files.rename(directory, hidden)
+        directory = hidden
     cursors = directory / "cursors"
     with contextlib.suppress(FileNotFoundError):
         for name in files.listdir(cursors):
             files.unlink(cursors / name)
         files.rmdir(cursors)
-    last = {NAME: 1, "lock": 2}
-    for name in sorted(files.listdir(directory), key=lambda name: last.get(name, 0)):
+    for name in sorted(files.listdir(directory), key=lambda name: name == "lock"):
         files.unlink(directory / name)
     files.rmdir(directory)
 

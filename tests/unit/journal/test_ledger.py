@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from otel_audit.journal.creation import remove_unfinished
 from otel_audit.journal.cursor import Cursor
 from otel_audit.journal.layout import Layout
 from otel_audit.journal.ledger import (
@@ -19,11 +20,12 @@ from otel_audit.journal.ledger import (
     lock_directory,
     trim,
 )
+from otel_audit.journal.metadata import NAME
 from otel_audit.journal.removed import count_removed, read_ledger
 from otel_audit.journal.retirement import retire_destination, retired_for, retirements
 from otel_audit.journal.segment import list_segments
 from otel_audit.journal.stream import StreamWriter
-from otel_audit.journal.streams import StreamDirectory
+from otel_audit.journal.streams import StreamDirectory, list_streams
 from otel_audit.testing.files import FaultyFiles
 from support.journal import make_entry, make_layout, make_writer, read_all
 
@@ -430,7 +432,7 @@ def test_two_who_trim_the_same_dead_stream_do_not_disturb_each_other(layout: Lay
 
 @pytest.mark.parametrize("nth", range(1, 7))
 def test_a_removal_that_was_cut_off_is_finished(layout: Layout, files: FaultyFiles, nth: int):
-    """Killed at any step, it leaves a stream that is removed again, or an empty directory; nothing stays for ever."""
+    """Killed at any step, it leaves nothing that is taken for a stream, and nothing that stays for ever."""
     stream, writer = a_stream(layout)
     acknowledge(stream, "a", writer.sequence)
     begun = files.interrupt("unlink", before=True, nth=nth, when=lambda call: not str(call.path).endswith(".jsonl"))
@@ -439,5 +441,26 @@ def test_a_removal_that_was_cut_off_is_finished(layout: Layout, files: FaultyFil
         trim(stream, NOW, own=False)
     assert begun.hits + last.hits == 1
     files.heal()
-    trim(StreamDirectory(layout, stream.path), NOW, own=False)
+    assert list_streams(layout) == []
+    (left,) = layout.streams.iterdir()
+    assert remove_unfinished(layout) == 0, "somebody may still be at it"
+    os.utime(left, (0, 0))
+    assert remove_unfinished(layout) == 1
+    assert list(layout.streams.iterdir()) == []
+
+
+def test_who_looks_sees_a_stream_whole_or_not_at_all(layout: Layout, files: FaultyFiles):
+    """While a stream is removed, no one finds it without its description."""
+    stream, writer = a_stream(layout)
+    acknowledge(stream, "a", writer.sequence)
+    seen: list[bool] = []
+    for operation in ("rename", "unlink", "rmdir"):
+        files.run(
+            operation,
+            lambda _: seen.append(all((each.path / NAME).exists() for each in list_streams(layout))),
+            times=None,
+        )
+    trim(stream, NOW, own=False)
     assert not stream.path.exists()
+    assert len(seen) > 8
+    assert all(seen)
