@@ -165,7 +165,7 @@ class _Meter:
     def values(self, instrument: Instrument) -> dict[Attributes, float]:
         """What an instrument shows now: over all providers, those that were shut down included where it counts."""
         found: dict[Attributes, list[float]] = {}
-        for (name, attributes), value in list(self.past.items()):
+        for (name, attributes), value in self.past.copy().items():
             if name == instrument.name:
                 found[attributes] = [value]
         for source in list(self.sources):

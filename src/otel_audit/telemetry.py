@@ -23,7 +23,7 @@ class Counters:
     def read(self) -> dict[str, int]:
         """The sums, by name."""
         sums: dict[str, int] = {}
-        for (name, _), n in list(self._counts.items()):
+        for (name, _), n in self._counts.copy().items():
             sums[name] = sums.get(name, 0) + n
         return dict(sorted(sums.items()))
 

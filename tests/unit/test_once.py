@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import io
 import logging
 import logging.handlers
@@ -340,3 +341,36 @@ def test_what_is_remembered_is_bounded(provider: RecordingProvider, monkeypatch:
         more.append(logging.LogRecord("shop", logging.INFO, __file__, 1, "user.login", (), None))
         once.stand_for(more[-1], more[0])
     assert len(once._records) <= 8
+
+
+def test_a_finaliser_may_log_while_room_is_made(monkeypatch: pytest.MonkeyPatch):
+    """Garbage can be collected at any allocation, and what logs then must not disturb the one who makes room."""
+    provider = object()
+    logged: list[logging.LogRecord] = []
+
+    class Logs:
+        def __init__(self) -> None:
+            self.me = self
+
+        def __del__(self) -> None:
+            logged.append(logging.makeLogRecord({}))
+            once.claim(logged[-1], provider)
+
+    monkeypatch.setattr(once, "_records", {})
+    kept = [logging.makeLogRecord({}) for _ in range(9000)]  # more than tuples are kept for use again
+    for record in kept:
+        once.claim(record, provider)
+    before = gc.get_threshold()
+    gc.collect()
+    gc.disable()
+    garbage = [Logs() for _ in range(50)]
+    del garbage
+    gc.set_threshold(2500)
+    gc.enable()
+    try:
+        once._make_room()
+    finally:
+        gc.set_threshold(*before)
+    gc.collect()
+    assert len(logged) == 50
+    assert len(once._records) == 9050

@@ -132,7 +132,8 @@ def _remember(record: logging.LogRecord, *providers: object) -> None:
 
 
 def _make_room() -> None:
-    for key, seen in list(_records.items()):
+    # A copy, and not a list of items: making those can collect garbage, and a finaliser may log.
+    for key, seen in _records.copy().items():
         if seen[0]() is None:
             _records.pop(key, None)
     if len(_records) >= RECORDS_MAX:

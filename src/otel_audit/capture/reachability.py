@@ -133,7 +133,7 @@ def _cut(logger: logging.Logger, top: logging.Logger) -> logging.Logger | None:
 
 
 def _removed() -> Iterator[Unreachable]:
-    for name, handler in list(_expected.items()):
+    for name, handler in _expected.copy().items():
         if handler not in logging.getLogger(name).handlers:
             yield Unreachable(name, _REMOVED)
 

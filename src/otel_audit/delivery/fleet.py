@@ -170,7 +170,7 @@ class Fleet:
 
     def totals(self) -> dict[str, Cursor]:
         """What is known of every stream that was shipped here; under "", the sum of those that were removed since."""
-        open_now = {key: shipment.cursor for key, shipment in list(self._open.items())}
+        open_now = {key: shipment.cursor for key, shipment in self._open.copy().items()}
         return {"": self._past, **self._finished, **open_now}
 
     # -- in detail ----------------------------------------------------------------------------------------
