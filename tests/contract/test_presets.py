@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -431,6 +432,41 @@ def test_splunk_sends_again_what_is_not_acknowledged_in_time() -> None:
         made.close()
 
 
+def test_splunk_is_not_believed_for_another_stream_after_a_restart() -> None:
+    """A restarted collector counts from the start: what it acknowledges of one stream says nothing of another."""
+    for world in world_of("splunk-hec"):
+        service: Any = world.service
+        made = world.exporter()
+        with pytest.raises(PendingExportError):
+            made.export(batch_of("r-1"), 10.0)
+        service.restart()
+        with pytest.raises(PendingExportError):
+            made.export(replace(batch_of("r-2"), stream_id="another"), 10.0)
+        service.polls = 0
+        with pytest.raises(PendingExportError):
+            made.export(batch_of("r-1"), 10.0)
+        assert world.ids() == []
+        export(made, replace(batch_of("r-2"), stream_id="another"))
+        assert world.ids() == ["r-2"]
+        made.close()
+
+
+def test_splunk_is_restarted_within_a_batch() -> None:
+    """An ackId that comes twice is of another request: everything is sent again."""
+    for world in world_of("splunk-hec"):
+        service: Any = world.service
+        service.polls = 0
+        made = world.exporter(request_records=1)
+        service.restarts_at = "r-2"
+        with pytest.raises(RetryableExportError, match="ackId twice") as caught:
+            made.export(batch_of("r-1", "r-2"), 10.0)
+        assert caught.value.accepted == 0
+        service.restarts_at = ""
+        export(made, batch_of("r-1", "r-2"))
+        assert world.ids() == ["r-1", "r-2"]
+        made.close()
+
+
 @pytest.mark.parametrize(
     ("code", "kind", "repair"),
     [
@@ -511,6 +547,39 @@ def test_a_bulk_answer_that_is_not_one(body: bytes) -> None:
         made = world.exporter()
         world.service.receiver.script(Reply(200, {"Content-Type": "application/json"}, body))
         with pytest.raises(BlockedExportError, match="bulk answer"):
+            made.export(batch_of("r-1"), 10.0)
+        made.close()
+
+
+def test_bulk_does_not_believe_in_an_id_that_it_cannot_look_up() -> None:
+    """Whose id it is may be known in a moment, so it is asked again; only where nobody may ask, it is believed."""
+    for world in world_of("opensearch"):
+        made = world.exporter()
+        made.export(batch_of("r-1"), 10.0)
+        taken = Reply(
+            200,
+            {"Content-Type": "application/json"},
+            b'{"errors":true,"items":[{"create":{"_id":"r-1","status":409,"error":{"type":"version_conflict"}}}]}',
+        )
+        for failure, kind in ((503, RetryableExportError), (429, RetryableExportError), (500, BlockedExportError)):
+            world.service.receiver.script(taken, failure)
+            with pytest.raises(kind, match=str(failure)):
+                made.export(batch_of("r-1"), 10.0)
+        world.service.receiver.script(taken, Reply(200, {"Content-Type": "application/json"}, b'{"docs":'))
+        with pytest.raises(BlockedExportError, match="looked up"):
+            made.export(batch_of("r-1"), 10.0)
+        world.service.receiver.script(taken, 403)
+        made.export(batch_of("r-1"), 10.0)
+        made.close()
+
+
+def test_bulk_does_not_believe_in_a_success_with_an_error() -> None:
+    """A created document with an error beside it is none."""
+    for world in world_of("opensearch"):
+        made = world.exporter()
+        body = b'{"errors":false,"items":[{"create":{"_id":"r-1","status":201,"error":{"type":"full","reason":"no"}}}]}'
+        world.service.receiver.script(Reply(200, {"Content-Type": "application/json"}, body))
+        with pytest.raises(BlockedExportError, match="full: no"):
             made.export(batch_of("r-1"), 10.0)
         made.close()
 

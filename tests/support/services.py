@@ -257,6 +257,7 @@ class Splunk(Service):
 
     Attributes:
         polls: after so many questions an acknowledgement is given; ``None``: never.
+        restarts_at: before it takes this record, it is restarted.
     """
 
     PATH = "/services/collector/event"
@@ -268,7 +269,8 @@ class Splunk(Service):
         super().__init__()
         self.polls: int | None = 1
         self.channels: set[str] = set()
-        self.received: dict[int, tuple[dict[str, Any], int]] = {}
+        self.received: dict[tuple[str, int], tuple[dict[str, Any], int]] = {}
+        self.channel = self.restarts_at = ""
         self.acks = 0
         self.enabled = True
 
@@ -282,21 +284,29 @@ class Splunk(Service):
         channel = request.headers["x-splunk-request-channel"]
         assert re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", channel)
         self.channels.add(channel)
+        self.channel = channel
+
+    def restart(self) -> None:
+        """Forget what is not indexed, and count from the start again."""
+        self.received.clear()
+        self.acks = 0
 
     def acknowledge(self, request: ReceivedRequest) -> Reply:
         assert request.headers["authorization"] == f"Splunk {SECRET}"
-        assert request.path.partition("=")[2] in self.channels
+        channel = request.path.partition("=")[2]
+        assert channel in self.channels
         exact(request.json, acks=list)
         given: dict[str, bool] = {}
         for ack_id in request.json["acks"]:
-            events, polls = self.received.get(ack_id, ({}, 0))
-            done = self.polls is not None and ack_id in self.received and polls >= self.polls
+            key = channel, ack_id
+            events, polls = self.received.get(key, ({}, 0))
+            done = self.polls is not None and key in self.received and polls >= self.polls
             given[str(ack_id)] = done
             if done:  # said once, then forgotten
                 self.stored.update(events)
-                del self.received[ack_id]
-            elif ack_id in self.received:
-                self.received[ack_id] = (events, polls + 1)
+                del self.received[key]
+            elif key in self.received:
+                self.received[key] = (events, polls + 1)
         return reply(200, {"acks": given})
 
     def events(self, request: ReceivedRequest) -> list[Any]:
@@ -322,8 +332,10 @@ class Splunk(Service):
     def success(self, ids: list[str]) -> Reply:
         if not self.enabled:
             return reply(200, {"text": "Success", "code": 0})
+        if self.restarts_at in ids:
+            self.restart()
         self.acks += 1
-        self.received[self.acks] = ({each: self.stored.pop(each) for each in ids}, 0)
+        self.received[self.channel, self.acks] = ({each: self.stored.pop(each) for each in ids}, 0)
         return reply(200, {"text": "Success", "code": 0, "ackId": self.acks})
 
     def refusal(self, ids: list[str], refused: set[str]) -> Reply:

@@ -221,6 +221,25 @@ def test_statuses(receiver: ScriptedReceiver, success: Any, status: int, expecte
 
 
 @pytest.mark.parametrize(
+    ("content_type", "body", "is_page"),
+    [
+        ("text/html", b"<!DOCTYPE html><title>Sign in</title>", True), ("text/html; charset=utf-8", b"\n <HTML>", True),
+        ("", b"<html>", True), ("text/html", b"OK", False), ("application/json", b'"<html>"', False),
+    ],
+)  # fmt: skip
+def test_a_page_is_no_success(receiver: ScriptedReceiver, content_type: str, body: bytes, is_page: bool) -> None:
+    """A page for signing in says 200 too; a short word is one, whatever its type."""
+    receiver.script(Reply(200, {"Content-Type": content_type}, body))
+    exporter = HttpExporter(receiver.url)
+    if is_page:
+        with pytest.raises(BlockedExportError, match="HTML page") as caught:
+            exporter.export(batch_of("r-1"), 5.0)
+        assert "proxies" in (caught.value.repair or "")
+    else:
+        exporter.export(batch_of("r-1"), 5.0)
+
+
+@pytest.mark.parametrize(
     ("path", "body", "expected"),
     [
         ("id", {"id": "d-1"}, {"r-1": "d-1"}),

@@ -128,6 +128,7 @@ def test_partial_success_is_a_rejection(receiver: ScriptedReceiver, rejected: in
         Reply(200, {"Content-Encoding": "gzip"}, b"not gzip"),
         Reply(200, {"Content-Encoding": "gzip"}, gzip.compress(b"\x12\x00" * 50_000_000, 1)),
         Reply(200, {"Content-Encoding": "gzip"}, gzip.compress(b"")[:-9]),
+        Reply(200, {"Content-Encoding": "gzip"}, gzip.compress(b"") + gzip.compress(b"\x0a\x02\x08\x01")),
         Reply(200, body=Status(code=14, message="full").SerializeToString()),
         Reply(200, body=Status(message="full").SerializeToString()),
         Reply(200, body=Status(code=14).SerializeToString()),

@@ -124,6 +124,7 @@ def test_an_answer_in_json(body: bytes, expected: PartialSuccess | None) -> None
 @pytest.mark.parametrize(
     "body",
     [b"<html>", b"[]", b"null", b'"ok"', b'{"code":14,"message":"full"}', b'{"error":"no"}', b'{"partialSuccess":[]}',
+     b'{"detail":"no"}', b'{"errorMessage":"no","errorType":"Error"}', b'{"fault":{"faultstring":"no"}}',
      b'{"partialSuccess":{"rejectedLogRecords":"many"}}', b'{"partialSuccess":{"rejectedLogRecords":1.5}}',
      b'{"partialSuccess":{"rejectedLogRecords":true}}', b"\xff", b"[" * 100_000],
 )  # fmt: skip

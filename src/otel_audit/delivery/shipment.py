@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -33,7 +34,7 @@ class FailedExporterError(BlockedExportError):
     """An exporter, or what makes one, raised what it should not."""
 
     @classmethod
-    def by(cls, error: Exception) -> FailedExporterError:
+    def by(cls, error: BaseException) -> FailedExporterError:
         """The error for what was raised; it is the cause."""
         found = cls(
             f"the exporter failed unexpectedly: {type(error).__name__}: {error}",
@@ -43,8 +44,13 @@ class FailedExporterError(BlockedExportError):
         return found
 
 
+def is_interruption(error: BaseException) -> bool:
+    """Whether a signal handler may have raised this: it is for the program, whatever the main thread was doing."""
+    return isinstance(error, (KeyboardInterrupt, SystemExit)) and threading.current_thread() is threading.main_thread()
+
+
 def send(exporter: AuditRecordExporter, part: RecordBatch, timeout_s: float) -> ExportResult | None:
-    """One export.  What an exporter should not do is no success.
+    """One export.  What an exporter should not do is no success, and does not end the thread either.
 
     Raises:
         ExportError: the destination did not take all of it.
@@ -53,7 +59,9 @@ def send(exporter: AuditRecordExporter, part: RecordBatch, timeout_s: float) -> 
         result = exporter.export(part, timeout_s)
     except ExportError:
         raise
-    except Exception as error:
+    except BaseException as error:  # sys.exit() and a cancelled task of asyncio are no Exception
+        if is_interruption(error):
+            raise
         raise FailedExporterError.by(error) from error
     if result is None or isinstance(result, ExportResult):
         return result

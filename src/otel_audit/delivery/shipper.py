@@ -22,7 +22,7 @@ from .destination import ELSEWHERE, Destination, DestinationState
 from .fleet import SCAN_INTERVAL_S, Fleet
 from .pace import make_exporter
 from .patience import Patience
-from .shipment import FailedExporterError, Shipment
+from .shipment import FailedExporterError, Shipment, is_interruption
 from .splitting import RefusedBatchError
 
 LOUD_AFTER_S: Final = 120.0
@@ -240,7 +240,9 @@ class Shipper:
             self._failed("blocked", error)
         except OSError as error:
             self._failed("blocked", BlockedExportError(f"the journal cannot be read or written: {error}"))
-        except Exception as error:  # noqa: BLE001 - whatever it is must not end the thread
+        except BaseException as error:  # whatever it is, sys.exit() too, must not end the thread
+            if is_interruption(error):
+                raise
             self._failed("blocked", FailedExporterError.by(error))
         return False
 

@@ -51,6 +51,8 @@ _REPAIRS: Final = {
     431: "the receiver finds the headers too large; check the headers that this destination is given",
     500: "the receiver failed and does not say that it will pass; see its log (a Collector means a permanent error)",
 }
+_PAGES: Final = ("text/html", "application/xhtml+xml")
+_PAGE_BEGINS: Final = (b"<!doctype html", b"<html")
 _REQUEST_IDS: Final = (
     "x-request-id", "request-id", "x-correlation-id", "x-amzn-requestid", "x-amz-request-id", "x-ms-request-id",
     "x-goog-request-id", "cf-ray",
@@ -142,6 +144,11 @@ def not_understood(answer: Answer, who: str, why: str) -> BlockedExportError:
         request_id=request_id_of(answer.headers),
         details={"content_type": clean(answer.headers.get("content-type", ""))},
     )
+
+
+def is_page(answer: Answer) -> bool:
+    """Whether a success is a whole HTML page, as one for signing in is; the type alone says nothing: many send "OK"."""
+    return answer.content_type in ("", *_PAGES) and answer.body[:1024].lstrip().lower().startswith(_PAGE_BEGINS)
 
 
 def rejected_in_part(

@@ -20,7 +20,7 @@ from ..formats.jsonl import as_plain
 from ..formats.template import Facts, compile_template
 from ..options import REQUIRED, Option, read_options
 from ..protocols import ExportResult
-from .answers import Answer, error_of_answer, is_conflict_with_itself
+from .answers import Answer, error_of_answer, is_conflict_with_itself, is_page, not_understood
 from .courtesy import let_others_run
 from .credentials import Credentials
 from .endpoint import Endpoint
@@ -270,6 +270,8 @@ class HttpExporter:
             if len(records) == 1 and is_conflict_with_itself(answer, records[0].sha256):
                 return {}
             raise error_of_answer(answer, self._client.shown_url)
+        if is_page(answer):
+            raise not_understood(answer, self._client.shown_url, "with an HTML page")
         return _response_ids(answer, self._id_path, [record.record_id for record in records])
 
     # -- one request ---------------------------------------------------------------------------------------------------

@@ -322,5 +322,5 @@ def _read(response: httpx.Response, body_max: int) -> tuple[bytes, bool]:
             unpacked = unpack.decompress(bytes(data), body_max)
         except zlib.error:
             return b"", False
-        return unpacked, whole and unpack.eof and not unpack.unconsumed_tail
+        return unpacked, whole and unpack.eof and not unpack.unconsumed_tail and not unpack.unused_data
     return bytes(data[:body_max]), whole

@@ -8,9 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import msgspec
+
+_OF_ERRORS: Final = frozenset(
+    {"code", "message", "error", "errors", "detail", "details", "errorMessage", "errorType", "fault"}
+)
+"""Members of what gateways and functions answer when something failed, also under a 200."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,7 @@ def parse_logs_response_json(body: bytes) -> PartialSuccess | None:
         response = msgspec.json.decode(body)
     except (msgspec.MsgspecError, RecursionError) as error:
         raise ValueError("not JSON") from error
-    if not isinstance(response, dict) or response.keys() & {"code", "message", "error", "errors"}:
+    if not isinstance(response, dict) or response.keys() & _OF_ERRORS:
         raise ValueError("not an ExportLogsServiceResponse")
     partial = _either(response, "partialSuccess", "partial_success")
     if partial is None:

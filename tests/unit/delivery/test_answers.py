@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from otel_audit.delivery import shipper as shipper_module
@@ -10,7 +12,7 @@ from otel_audit.delivery.deadletters import read_dead_letters
 from otel_audit.errors import BlockedExportError, RetryableExportError
 from otel_audit.journal.cursor import Cursor
 from otel_audit.journal.journal import Journal
-from support.delivery import LONG, Ships, Sink, append, dead_stream, own_stream
+from support.delivery import AT_ONCE, LONG, Ships, Sink, append, dead_stream, own_stream, until
 
 
 def test_a_failure_that_passes_is_tried_again(journal: Journal, ships: Ships, caplog: pytest.LogCaptureFixture) -> None:
@@ -134,6 +136,27 @@ def test_an_unexpected_exception_keeps_everything(
     assert caplog.text.count("Traceback") == 1
     shipper.step()
     assert sink.ids == ids
+
+
+@pytest.mark.parametrize("kind", [SystemExit, asyncio.CancelledError, GeneratorExit])
+def test_what_is_no_exception_does_not_end_the_thread(
+    journal: Journal, ships: Ships, kind: type[BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
+    """An exporter that calls sys.exit(), or whose task is cancelled, is blocked and tried again; and that is said."""
+    ids = append(journal, 2)
+    raised: list[BaseException] = []
+
+    def fail(_: object) -> None:
+        if not raised:
+            raised.append(kind())
+            raise raised[0]
+
+    sink = Sink(fail)
+    shipper = ships(sink, blocked=AT_ONCE)
+    shipper.start()
+    until(lambda: sink.ids == ids)
+    assert raised
+    assert f"the exporter failed unexpectedly: {kind.__name__}" in caplog.text
 
 
 def test_an_exporter_that_cannot_be_made_keeps_everything(journal: Journal, ships: Ships) -> None:

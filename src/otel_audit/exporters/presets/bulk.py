@@ -60,7 +60,8 @@ class BulkExporter(HttpExporter):
         taken: list[int] = []
         failed: dict[int, ExportError] = {}
         for record, item in zip(records, items, strict=True):
-            if item.status in (200, 201) or (item.status == 409 and record.sequence not in foreign):
+            created = item.status in (200, 201) and item.error is None
+            if created or (item.status == 409 and record.sequence not in foreign):
                 taken.append(record.sequence)
             else:
                 failed[record.sequence] = _error_of(item, who)
@@ -71,22 +72,26 @@ class BulkExporter(HttpExporter):
     def _foreign(self, conflicts: Sequence[Written], deadline: float) -> frozenset[int]:
         """Which of these have an id that belongs to a record with another hash.
 
-        Where looking up is not allowed, an id is believed to be the record's own.
+        Where looking up is not allowed, all are believed to be ours.
 
         Raises:
-            RetryableExportError: it cannot be looked up now.
+            RetryableExportError, BlockedExportError: they cannot be looked up now, or the answer is not to be read.
         """
+        who = self._client.shown_url
         docs = [{"_id": _document_id(record.record_id), "_source": ["sha256"]} for record in conflicts]
         content = msgspec.json.encode({"docs": docs})
         answer = self._asked(content, (), deadline, url=self._get_url, content_type="application/json")
-        if class_of(answer.status) is RetryableExportError:
-            raise error_of_answer(answer, self._client.shown_url)
-        if answer.status != 200 or not answer.whole:
+        if answer.status != 200:
+            error = error_of_answer(answer, who)
+            if answer.status >= 500 or isinstance(error, RetryableExportError):
+                raise error
             return frozenset()
         try:
-            found = msgspec.json.decode(answer.body, type=_Found).docs
+            found = msgspec.json.decode(answer.body, type=_Found).docs if answer.whole else None
         except (msgspec.MsgspecError, UnicodeDecodeError):
-            return frozenset()
+            found = None
+        if found is None:
+            raise not_understood(answer, who, "its body is not the answer to what was looked up")
         hashes = {doc.id: doc.source.get("sha256") for doc in found if doc.found}
         return frozenset(
             record.sequence

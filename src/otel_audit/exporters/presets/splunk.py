@@ -3,6 +3,9 @@
 The collector answers with an ``ackId``; whether that is indexed has to be asked for.  So a batch is first *pending*:
 the shipper exports it again after a moment, and then only its acknowledgement is asked for.  Where none comes in time,
 or this process ends before, the batch is sent again.
+
+A collector that is restarted forgets what it had, and counts its ``ackId`` from the start again on every channel.  So
+each stream has a channel of its own: a number is never answered for another stream's records.
 """
 
 from __future__ import annotations
@@ -18,7 +21,14 @@ import msgspec
 
 from ... import semconv as sc
 from ...batch import RecordBatch
-from ...errors import BlockedExportError, ConfigurationError, ExportError, PendingExportError, RejectedExportError
+from ...errors import (
+    BlockedExportError,
+    ConfigurationError,
+    ExportError,
+    PendingExportError,
+    RejectedExportError,
+    RetryableExportError,
+)
 from ...formats.jsonl import parse_rfc3339
 from ...formats.template import Facts
 from ...options import Option
@@ -68,8 +78,7 @@ class SplunkExporter(HttpExporter):
         self._acknowledge: bool = self._own["acknowledge"]
         self._pending: dict[tuple[str, int], _Pending] = {}
         self._ack_ids: list[int] = []
-        self._channel = str(uuid.uuid4())
-        self._headers["X-Splunk-Request-Channel"] = self._channel
+        self._channels = uuid.uuid4()
         parts = urlsplit(self._client.url)
         before, collector, _ = parts.path.partition("/services/collector")
         if self._acknowledge and not collector:
@@ -77,8 +86,7 @@ class SplunkExporter(HttpExporter):
                 f"{where}.url: expected …/services/collector/event, beside which acknowledgements are asked for; "
                 "or set acknowledge to false"
             )
-        path, query = f"{before}/services/collector/ack", urlencode({"channel": self._channel})
-        self._ack_url = parts._replace(path=path, query=query).geturl()
+        self._ack_url = parts._replace(path=f"{before}/services/collector/ack", query="").geturl()
 
     def export(self, batch: RecordBatch, timeout_s: float) -> ExportResult | None:
         """Deliver the whole batch; return when an indexer has it.
@@ -87,6 +95,7 @@ class SplunkExporter(HttpExporter):
             PendingExportError: it was received, and is not indexed yet.
             ExportError: as the exporter for direct HTTP does.
         """
+        self._channel = self._headers["X-Splunk-Request-Channel"] = str(uuid.uuid5(self._channels, batch.stream_id))
         if not self._acknowledge:
             return super().export(batch, timeout_s)
         ends = time.monotonic() + timeout_s
@@ -129,7 +138,8 @@ class SplunkExporter(HttpExporter):
         if not ack_ids:
             return set()
         content = msgspec.json.encode({"acks": sorted(ack_ids)})
-        answer = self._asked(content, (), self._client.deadline(deadline - time.monotonic()), url=self._ack_url)
+        url = f"{self._ack_url}?{urlencode({'channel': self._channel})}"
+        answer = self._asked(content, (), self._client.deadline(deadline - time.monotonic()), url=url)
         if answer.status != 200:
             raise self._error(answer, ())
         acks = _parsed(answer).get("acks")
@@ -138,7 +148,7 @@ class SplunkExporter(HttpExporter):
         return {ack_id for ack_id in ack_ids if acks.get(str(ack_id)) is True}
 
     def _remember(self, batch: RecordBatch) -> None:
-        if batch.records:
+        if batch.records and self._ack_ids:
             sequences = tuple([record.sequence for record in batch.records])
             until_s = time.monotonic() + self._own["acknowledge_timeout"]
             self._pending[batch.stream_id, sequences[0]] = _Pending(sequences, frozenset(self._ack_ids), until_s)
@@ -162,8 +172,25 @@ class SplunkExporter(HttpExporter):
                 raise BlockedExportError(
                     f"{self._client.shown_url} answered without an ackId", status=200, repair=_REPAIRS[14]
                 )
+            if self._ack_ids and ack_id <= self._ack_ids[-1]:
+                self._begin_anew()
             self._ack_ids.append(ack_id)
         return {}
+
+    def _begin_anew(self) -> None:
+        """The collector counts from the start again, so it was restarted: an older number may now be of other records.
+
+        Raises:
+            RetryableExportError: always; all that is not known to be indexed is sent again, on other channels.
+        """
+        self._channels = uuid.uuid4()
+        self._pending.clear()
+        self._ack_ids.clear()
+        raise RetryableExportError(
+            f"{self._client.shown_url} gave an ackId twice, so it was restarted meanwhile; records are sent again",
+            repair="if this stays: acknowledgements do not come from one indexer (sticky sessions), or are not real; "
+            "see that they are, or set acknowledge to false",
+        )
 
     def _error(self, answer: Answer, records: Sequence[Written]) -> ExportError:
         """The error for an answer that is not a success, by the collector's own code."""
