@@ -258,6 +258,31 @@ def test_an_error_goes_where_it_was_asked_to_go(
     assert provider.counters.read()["records.failed"] == 3
 
 
+def test_a_record_whose_journaling_was_interrupted_may_be_given_again(
+    logs: sdk_logs.LoggerProvider, provider: RecordingProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C before it is in the journal: the same object is no copy of something that is."""
+    processor = AuditLogRecordProcessor(provider)
+    logs.add_log_record_processor(processor)
+    given: list[Any] = []
+    really = processor._journal
+
+    def interrupted(log_record: Any) -> None:
+        given.append(log_record)
+        really(log_record)
+
+    def interrupt(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(processor, "_journal", interrupted)
+        patched.setattr(provider, "emit_record", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            emit(logs, attributes={"audit": True, **WHOLE})
+    really(*given)
+    assert len(provider.records) == 1
+
+
 def test_what_we_log_ourselves_is_not_captured(logs: sdk_logs.LoggerProvider, provider: RecordingProvider) -> None:
     """Delivering it would make the next one."""
     logs.add_log_record_processor(AuditLogRecordProcessor(provider, select="all"))

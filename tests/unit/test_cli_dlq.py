@@ -137,6 +137,7 @@ def test_export_has_the_bytes_that_were_hashed(
         assert letter["state"] == "open"
     file = tmp_path / "letters.jsonl"
     assert run("dlq", "export", "archive", "--journal", journal, "--output", file) == 0
+    assert file.stat().st_mode & 0o077 == 0, "as private as the journal"
     assert file.read_text().splitlines() == lines
     assert run("dlq", "export", "archive", "--journal", journal, "--output", file) == 2
     assert "is there already" in capsys.readouterr().err

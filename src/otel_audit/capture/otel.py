@@ -147,10 +147,12 @@ class AuditLogRecordProcessor(sdk_logs.LogRecordProcessor):
                 provider.emit_record(audit, durability=sink.durability, strict=sink.emit_strict, chosen_id=chosen_id)
             except InvalidRecordError as error:
                 sink.send_mended(audit, error, provider)
-        except Exception as error:  # noqa: BLE001 - whatever it is, on_error says what to do with it
+        except BaseException as error:  # whatever it is, on_error says what to do with it
             if not getattr(error, "journaled", False):
                 for each in claimed:
                     once.release(each, provider)
+            if not isinstance(error, Exception):
+                raise
             sink.failed(error, audit or self._read(log_record, scope, default)[0])
 
     def _read(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterable
@@ -123,7 +124,8 @@ def export(
         sys.stdout.flush()
         return
     try:
-        with output.open("xb") as file:
+        # As private as the journal: they are the records themselves.
+        with open(output, "xb", opener=lambda path, flags: os.open(path, flags, layout.mode)) as file:
             file.writelines(lines)
     except FileExistsError:
         raise ConfigurationError(f"--output: {output} is there already; name a new file") from None

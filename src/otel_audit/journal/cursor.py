@@ -107,6 +107,19 @@ class CursorFile:
                 self._files.close(fd)
         self._turn = turn
 
+    def sync(self) -> None:
+        """Have on the disk what the file says: whoever stores it may not be done.
+
+        Raises:
+            OSError: it could not be synced.
+        """
+        held: list[int] = []
+        try:
+            self._files.fdatasync(self._files.open_into(held, self.path, OVERWRITE))
+        finally:
+            for fd in held:
+                self._files.close(fd)
+
     def prepare(self) -> None:
         """Make the file, so that storing needs no room.
 

@@ -104,7 +104,7 @@ def _trim(stream: StreamDirectory, metadata: StreamMetadata, policy: Policy, *, 
         line = _examine(stream, segment, following, required, cursors)
         if settled < line.last:
             break
-        freed += _remove(layout, segment, line)
+        freed += _remove(layout, stream, segment, line)
     if not own and not list_segments(stream.path, layout.files):
         remove_stream_directory(layout, stream.path)
     return freed
@@ -178,8 +178,11 @@ def _previous_hash(record: StoredRecord | None) -> str:
     return place.previous_hash if place is not None else ""
 
 
-def _remove(layout: Layout, segment: Segment, line: LedgerLine) -> int:
-    layout.files.sync_directory(segment.path.parent / "cursors")
+def _remove(layout: Layout, stream: StreamDirectory, segment: Segment, line: LedgerLine) -> int:
+    cursors = stream.path / "cursors"
+    for name in layout.files.listdir(cursors):
+        stream.cursor_file(name).sync()
+    layout.files.sync_directory(cursors)
     layout.files.append_durably(layout.ledger, msgspec.json.encode(line) + b"\n", layout.mode)
     layout.files.unlink(segment.path)
     return line.bytes

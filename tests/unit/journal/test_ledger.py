@@ -321,12 +321,14 @@ def test_cursors_then_ledger_then_unlink(layout: Layout, files: FaultyFiles):
     acknowledge(stream, "a", third - 1)
     del files.calls[:]
     trim(stream, NOW, own=False)
+    cursor_writes = files.calls_of("fdatasync", path=str(stream.path / "cursors" / "a"))
     cursor_syncs = files.calls_of("fsync", path=str(stream.path / "cursors"))
     ledger_writes = files.calls_of("write", path=str(layout.ledger))
     ledger_syncs = files.calls_of("fdatasync", path=str(layout.ledger))
     unlinks = files.calls_of("unlink", path="*.jsonl")
-    assert len(unlinks) == len(cursor_syncs) == len(ledger_writes) == len(ledger_syncs) == 2
-    for steps in zip(cursor_syncs, ledger_writes, ledger_syncs, unlinks, strict=True):
+    orders = [cursor_writes, cursor_syncs, ledger_writes, ledger_syncs, unlinks]
+    assert list(map(len, orders)) == [2] * 5
+    for steps in zip(*orders, strict=True):
         for before, after in itertools.pairwise(steps):
             assert before.ended < after.begun
     assert [str(call.path)[-8:-6] for call in unlinks] == ["01", f"{second:02d}"]
