@@ -25,14 +25,17 @@ APPLICATION_LOGS: Final = f'log.event_name == "" and log.attributes["{sc.RECORD_
 """The condition, in log context, of what is no audit record."""
 _WORD: Final = "audit"
 _NIL: Final = r"""(nil|"")"""
-_SUBJECT: Final = r"""(?:audit\.[\w.]+"\]|\bevent_name)"""
+_ELSEWHERE: Final = r"""(?<!resource\.attributes\[")(?<!scope\.attributes\[")"""  # where no audit attribute stands
+_SUBJECT: Final = rf"""(?:{_ELSEWHERE}audit\.[\w.]+"\]|\bevent_name)"""
 _EXCLUDES: Final = re.compile(rf"{_SUBJECT}\s*==\s*{_NIL}")
 _NO_NAME: Final = re.compile(r"""\bevent_name\s*==\s*"\"""")
-_NO_ID: Final = re.compile(rf"""audit\.[\w.]+"\]\s*==\s*{_NIL}""")
+_NO_ID: Final = re.compile(rf"""{_ELSEWHERE}audit\.[\w.]+"\]\s*==\s*{_NIL}""")
 _OR: Final = re.compile(r"\bor\b")
+_NOT: Final = re.compile(r"\bnot\b|\)\s*[!=]=")
+"""What may turn a condition round: ``not (…)``, ``(…) == false``."""
 _SELECTS: Final = re.compile(rf"""{_SUBJECT}\s*!=\s*{_NIL}|==\s*"[^"]*audit[^"]*"|IsMatch\([^)]*audit""")
 # Turn log records into something else: what comes out of them is no audit record.
-_END_OF_RECORDS: Final = frozenset(("count", "sum", "signaltometrics", "spanmetrics", "servicegraph", "datadog"))
+END_OF_RECORDS: Final = frozenset(("count", "sum", "signaltometrics", "spanmetrics", "servicegraph", "datadog"))
 
 
 def row_condition(row: View) -> str:
@@ -46,12 +49,18 @@ def row_condition(row: View) -> str:
 
 def excludes_audit(condition: str) -> bool:
     """Whether a condition is true only of records that are no audit records."""
-    return bool(_EXCLUDES.search(condition))
+    return bool(_EXCLUDES.search(condition)) and not _NOT.search(condition)
 
 
 def excludes_every_audit_record(condition: str) -> bool:
     """Whether it asks for both, no name and no id, so that no audit record fits, whatever it lacks."""
-    return bool(_NO_NAME.search(condition) and _NO_ID.search(condition)) and not _OR.search(condition)
+    asks_for_both = bool(_NO_NAME.search(condition) and _NO_ID.search(condition))
+    return asks_for_both and not _OR.search(condition) and not _NOT.search(condition)
+
+
+def excludes_audit_alone(condition: str) -> bool:
+    """The same, where nothing in it lets other records in beside."""
+    return excludes_audit(condition) and not _OR.search(condition)
 
 
 def selects_audit(condition: str) -> bool:
@@ -121,7 +130,7 @@ class Flow:
         """The logs pipelines that a pipeline feeds, and through which connector."""
         for name in source.ids("exporters"):
             connector = self.configuration.component("exporters", name)
-            if connector is None or connector.kind != "connectors" or connector.type in _END_OF_RECORDS:
+            if connector is None or connector.kind != "connectors" or connector.type in END_OF_RECORDS:
                 continue
             for target in self.logs.values():
                 if name in target.ids("receivers"):

@@ -145,3 +145,63 @@ def test_a_second_routing_connector_is_followed_too() -> None:
     )
     connectors = "  routing: {default_pipelines: [logs/mid]}\n  routing/2: {default_pipelines: [logs/end]}"
     assert set(look(pipelines, connectors=connectors).audit_pipelines) == {"logs/in", "logs/mid", "logs/end"}
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        f"not ({NOT_AUDIT})",
+        f"({NOT_AUDIT}) == false",
+        f"({NOT_AUDIT}) != true",
+        'resource.attributes["audit.record.id"] == nil',
+        'instrumentation_scope.attributes["audit.record.id"] == nil',
+    ],
+)
+def test_a_condition_that_looks_as_if_it_excluded_audit_records(condition: str) -> None:
+    """Turned round, or asked of where no audit attribute stands: it is true of audit records."""
+    assert not excludes_audit(condition)
+    assert not excludes_every_audit_record(condition)
+    connectors = (
+        "  routing:\n    default_pipelines: [logs/audit]\n    table:\n"
+        f"      - {{context: log, condition: '{condition}', pipelines: [logs/app]}}\n"
+    )
+    pipelines = pipe("logs/in", "otlp/audit", "routing") + pipe("logs/audit", "routing", "file/audit")
+    linted = look(pipelines + pipe("logs/app", "routing", "debug"), connectors=connectors)
+    assert "nowhere" in {finding.rule for finding in linted.findings if "logs/app" in finding.path}
+
+
+def test_a_pipeline_that_only_counts_keeps_nothing() -> None:
+    """What comes out of such a connector is no record any more."""
+    counts = look(pipe("logs/audit", "otlp", "count") + pipe("metrics", "count", "debug"))
+    assert "nowhere" in {finding.rule for finding in counts.findings}
+    keeps = look(pipe("logs/audit", "otlp", "count, file/audit") + pipe("metrics", "count", "debug"))
+    assert "nowhere" not in {finding.rule for finding in keeps.findings}
+
+
+@pytest.mark.parametrize(
+    ("statements", "is_found"),
+    [
+        ("""['set(log.body, "x") where log.attributes["audit.record.id"] == nil']""", False),
+        ("""['set(log.body, "x") where not (log.attributes["audit.record.id"] == nil)']""", True),
+        ("""['set(log.body, "x") where log.attributes["audit.record.id"] == nil or true']""", True),
+        (
+            """[{context: log, conditions: ['attributes["audit.record.id"] == nil'],
+                statements: ['set(body, "x")']}]""",
+            False,
+        ),
+        (
+            """[{context: log, conditions: ['attributes["audit.record.id"] == nil', 'true'],
+                statements: ['set(body, "x")']}]""",
+            True,
+        ),
+    ],
+)
+def test_a_guard_that_lets_audit_records_through(statements: str, is_found: bool) -> None:
+    """One true condition is enough for a statement to be applied."""
+    text = (
+        f"receivers: {{otlp: {{}}}}\nprocessors: {{transform: {{log_statements: {statements}}}}}\n"
+        "exporters: {file: {}}\nservice:\n  pipelines:\n"
+        "    logs/audit: {receivers: [otlp], processors: [transform], exporters: [file]}\n"
+    )
+    (linted,) = lint([[Source("config.yaml", text)]], {})
+    assert ("alters-records" in {finding.rule for finding in linted.findings}) == is_found

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ..configuration import normal_type
+from ..flow import END_OF_RECORDS
 from ..node import UNKNOWN
 from .base import Audited, Hit, Severity, rule
 
@@ -58,16 +60,22 @@ def file_deleted(audited: Audited) -> Iterator[Hit]:
 
 @rule("nowhere", Severity.ERROR, "a pipeline that keeps nothing", loses=True)
 def nowhere(audited: Audited) -> Iterator[Hit]:
-    """All its exporters are for looking at."""
+    """All its exporters are for looking at, or count records and let them go."""
     for pipeline in audited.pipelines:
         uses = pipeline.uses("exporters")
-        types = {str(use.value).partition("/")[0] for use in uses}
-        if uses and types <= {"debug", "nop", "logging"}:
+        if uses and all(_keeps_nothing(audited, str(use.value)) for use in uses):
             yield Hit(
                 pipeline.view.at("exporters"),
                 f"{pipeline.id} acknowledges records and keeps them nowhere",
                 "an exporter that stores or forwards them",
             )
+
+
+def _keeps_nothing(audited: Audited, name: str) -> bool:
+    component = audited.configuration.component("exporters", name)
+    if component is not None and component.kind == "connectors":
+        return component.type in END_OF_RECORDS
+    return normal_type(name) in ("debug", "nop", "logging")
 
 
 @rule("clickhouse-async-insert", Severity.ERROR, "ClickHouse acknowledges before it has written")

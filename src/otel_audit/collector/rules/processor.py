@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from ..configuration import Component
-from ..flow import APPLICATION_LOGS, excludes_audit, excludes_every_audit_record
+from ..flow import APPLICATION_LOGS, excludes_audit_alone, excludes_every_audit_record
 from ..node import View
 from .base import Audited, Hit, Severity, rule
 
@@ -111,7 +111,8 @@ def _statements(component: Component) -> Iterator[View]:
                 yield group
             continue
         context = group.at("context").text()
-        excluded = any(excludes_audit(text) for text in group.at("conditions").texts())
+        conditions = group.at("conditions").texts()  # it is enough that one of them is true
+        excluded = bool(conditions) and all(excludes_audit_alone(text) for text in conditions)
         if context in ("resource", "scope") or excluded:
             continue
         for statement in group.at("statements").items():
@@ -127,7 +128,7 @@ def _only_resource(statement: str) -> bool:
 
 
 def _guarded(statement: str) -> bool:
-    return excludes_audit(statement.partition(" where ")[2])
+    return excludes_audit_alone(statement.partition(" where ")[2])
 
 
 @rule("alters-resource", Severity.WARNING, "a processor that changes whose records they are")

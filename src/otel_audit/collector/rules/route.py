@@ -17,6 +17,7 @@ from ..node import Unknown, View
 from .base import Audited, Hit, Severity, rule
 
 _UNQUALIFIED: Final = re.compile(r"(?<![\w.])attributes\[")
+_OF_OTHERS: Final = re.compile(r"""(?:resource|scope)\.attributes\["audit\.""")
 
 
 @rule("no-default-route", Severity.ERROR, "no default route", loses=True)
@@ -69,14 +70,14 @@ def wrong_context(audited: Audited) -> Iterator[Hit]:
     for connector in _routing(audited):
         for row in connector.at("table").mappings():
             context = row.at("context").text("resource")
-            if isinstance(context, Unknown) or context != "resource":
-                continue
             condition = row_condition(row)
-            if _UNQUALIFIED.search(condition) and re.search(r"audit\.|event", condition):
+            of_resource = not isinstance(context, Unknown) and context == "resource"
+            unqualified = of_resource and _UNQUALIFIED.search(condition) and re.search(r"audit\.|event", condition)
+            if unqualified or _OF_OTHERS.search(condition):
                 yield Hit(
                     row.at("condition" if row.at("condition").given else "statement"),
-                    "without context: log, attributes[...] are those of the resource, where no audit record has these: "
-                    "the condition is true, or false, of all of them",
+                    "these attributes[...] are those of the resource (as without context: log) or of the scope, where "
+                    "no audit record has them: the condition is true, or false, of all of them",
                     "context: log, and log.attributes[...] in the condition",
                 )
 
