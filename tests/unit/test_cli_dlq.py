@@ -102,6 +102,40 @@ def test_replay_delivers_and_says_so(
     assert len(receiver.records) == 3
 
 
+def test_a_letter_that_was_changed_is_not_sent(
+    capsys: pytest.CaptureFixture[str], journal: Path, receiver: ScriptedReceiver
+) -> None:
+    """What is not what was journaled is no audit record; and what cannot be read is said, not passed over."""
+    letters = journal / "dead-letters" / "archive.jsonl"
+    first, second = letters.read_bytes().splitlines(keepends=True)
+    target = ("--journal", journal, "--destination", f"archive={receiver.url}")
+    letters.write_bytes(first.replace(b"user.login", b"user.logon") + b"\0" * 40 + second[40:])
+    assert [each["state"] for each in listed(capsys, journal)] == ["damaged"]
+    assert run("dlq", "list", "--journal", journal) == 0
+    assert f"1 lines of {letters} cannot be read" in capsys.readouterr().err
+    for more in ((), ("--again",)):
+        assert run_json(capsys, "dlq", "replay", "archive", *target, *more, code=1)["damaged"] == 1
+    assert receiver.requests == []
+    letters.write_bytes(b"\0" * 40 + first[40:] + second)
+    assert run_json(capsys, "dlq", "replay", "archive", *target, code=1)["delivered"] == 1
+    assert run_json(capsys, "status", "--journal", journal, code=1)["dead_letters"] == {"archive": 1}
+
+
+def test_the_half_that_a_crash_left_is_not_missing(
+    capsys: pytest.CaptureFixture[str], journal: Path, receiver: ScriptedReceiver
+) -> None:
+    """Its record was buried again, whole."""
+    letters = journal / "dead-letters" / "archive.jsonl"
+    first, second = letters.read_bytes().splitlines(keepends=True)
+    letters.write_bytes(first + second[:-40] + b"\n" + second)
+    assert len(listed(capsys, journal)) == 2
+    assert run("dlq", "list", "--journal", journal) == 0
+    assert "cannot be read" not in capsys.readouterr().err
+    target = ("--journal", journal, "--destination", f"archive={receiver.url}")
+    assert run_json(capsys, "dlq", "replay", "archive", *target)["delivered"] == 2
+    assert run_json(capsys, "status", "--journal", journal)["dead_letters"] == {"archive": 0}
+
+
 def test_replay_to_another_destination(capsys: pytest.CaptureFixture[str], journal: Path, tmp_path: Path) -> None:
     """Into a file, given on the command line."""
     file = tmp_path / "letters.jsonl"

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from ..batch import RecordBatch
 from ..delivery.destination import Destination
-from ..delivery.replay import DELIVERED, Letter, Replay, Replayed, read_letters
+from ..delivery.replay import DELIVERED, Letter, Replay, Replayed, count_unreadable, read_letters
 from ..errors import ConfigurationError, DamageError
 from ..formats.jsonl import as_plain
 from ..journal.layout import Layout, check_destination_name
@@ -161,7 +161,8 @@ def replay(
     delivered is passed over; so is one that it was sending when it was interrupted, because the destination may have
     it: --again sends those too.
 
-    Exit codes: 0, all of them are delivered; 1, some are refused again, left or in doubt; 2, wrong usage or
+    Exit codes: 0, all of them are delivered; 1, some are refused again, left, in doubt or
+    damaged; 2, wrong usage or
     configuration.
     """  # fmt: skip
     options: dict[str, Any] = {"journal": journal, "service_name": service, "config_file": config}
@@ -176,13 +177,16 @@ def replay(
     if json:
         write_json({"journal": str(layout.root), "from": name, "to": target.name, **msgspec.to_builtins(result)})
     else:
-        made = table("#Delivered", "#Refused", "#Left", "#Filtered", "#Skipped", "#In doubt")
-        counts = (result.delivered, result.refused, result.left, result.filtered, result.skipped, result.in_doubt)
+        made = table("#Delivered", "#Refused", "#Left", "#Filtered", "#Skipped", "#In doubt", "#Damaged")
+        counts = (result.delivered, result.refused, result.left, result.filtered, result.skipped, result.in_doubt,
+                  result.damaged)  # fmt: skip
         made.add_row(*row(*counts))
         console().print(made)
     for line in _what_is_left(result, name):
         say(line)
-    raise typer.Exit(ATTENTION if result.refused or result.left or result.in_doubt else FINE)
+    unread = not records and count_unreadable(layout, name)
+    complete = not (result.refused or result.left or result.in_doubt or result.damaged or unread)
+    raise typer.Exit(FINE if complete else ATTENTION)
 
 
 def _what_is_left(result: Replayed, name: str) -> Iterable[str]:
@@ -194,6 +198,11 @@ def _what_is_left(result: Replayed, name: str) -> Iterable[str]:
         yield (
             f"{result.in_doubt} may have been delivered by a replay that was interrupted, and were not sent; receivers "
             "know a record by its id, so --again does no harm where they drop doubles"
+        )
+    if result.damaged:
+        yield (
+            f"{result.damaged} are not what was journaled, by their hash, and were not sent; 'otel-audit dlq export "
+            f"{name}' has them as they are"
         )
     if result.filtered:
         yield f"{result.filtered} were not sent: the filter of the destination passes them over"
@@ -208,7 +217,11 @@ def _letters(layout: Layout, name: str | None) -> list[Letter]:
     known = sorted(path.stem for path in (layout.root / "dead-letters").glob("*.jsonl"))
     if name is not None and check_destination_name(name) not in known:
         raise ConfigurationError(f"dlq: there are no dead letters of {name!r}; {suggestion(name, known)}")
-    return [letter for each in ([name] if name is not None else known) for letter in read_letters(layout, each)]
+    names = [name] if name is not None else known
+    for each in names:
+        if unreadable := count_unreadable(layout, each):
+            say(f"{unreadable} lines of {layout.dead_letters(each)} cannot be read: somebody or the disk changed them")
+    return [letter for each in names for letter in read_letters(layout, each)]
 
 
 def _wanted(letters: list[Letter], name: str, records: list[str]) -> Any:

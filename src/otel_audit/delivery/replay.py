@@ -12,8 +12,10 @@ One replay runs at a time for each destination's letters.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
+from hashlib import sha256
 from itertools import groupby
 from typing import Any, Final, NamedTuple
 
@@ -36,6 +38,7 @@ IN_DOUBT: Final = "in doubt"
 DELIVERED: Final = "delivered"
 SENDING: Final = "sending"
 REFUSED: Final = "refused"
+DAMAGED: Final = "damaged"
 FAILED: Final = "failed"
 
 LETTERS_MAX: Final = 200
@@ -73,10 +76,20 @@ class Letter(NamedTuple):
 
     @property
     def state(self) -> str:
-        """``"open"``: nobody has it; ``"delivered"``: a replay brought it somewhere; ``"in doubt"``: perhaps."""
+        """``"open"``: nobody has it; ``"delivered"``: a replay brought it somewhere; ``"in doubt"``: perhaps.
+
+        ``"damaged"``: it is not the record that was journaled, by its hash; it is never sent.
+        """
         if any(step.what == DELIVERED for step in self.steps):
             return DELIVERED
+        if not self.is_whole:
+            return DAMAGED
         return IN_DOUBT if self.steps and self.steps[-1].what == SENDING else OPEN
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is the record that was journaled, by its hash."""
+        return sha256(self.letter.record).hexdigest() == self.letter.sha256
 
     @property
     def record(self) -> StoredRecord:
@@ -94,6 +107,7 @@ class Replayed(msgspec.Struct, frozen=True, kw_only=True):
         filtered: the destination's filter passes them over; not sent.
         skipped: were delivered by an earlier replay; not sent.
         in_doubt: were perhaps delivered by one that was interrupted; not sent.
+        damaged: are not what was journaled, by their hash; not sent.
         error, repair: why some are left, and what a person has to do about it.
     """
 
@@ -103,6 +117,7 @@ class Replayed(msgspec.Struct, frozen=True, kw_only=True):
     filtered: int = 0
     skipped: int = 0
     in_doubt: int = 0
+    damaged: int = 0
     error: str = ""
     repair: str = ""
 
@@ -142,6 +157,20 @@ def _read_steps(layout: Layout, destination: str) -> Iterator[Step]:
         yield step
 
 
+def count_unreadable(layout: Layout, destination: str) -> int:
+    """How many dead letters cannot be read; the half that a crash left of one that follows whole is none.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    try:
+        lines = layout.dead_letters(destination).read_bytes().splitlines()
+    except FileNotFoundError:
+        return 0
+    whole = {(letter.stream_id, letter.sequence) for letter in read_dead_letters(layout, destination)}
+    return sum(_place(line) is None and _place_in(line) not in whole for line in lines)
+
+
 def count_open(layout: Layout, destination: str) -> int:
     """How many dead letters of a destination nobody has yet; what cannot be read counts too.
 
@@ -151,7 +180,7 @@ def count_open(layout: Layout, destination: str) -> int:
     settled = {(step.stream_id, step.sequence) for step in _read_steps(layout, destination) if step.what == DELIVERED}
     try:
         with layout.dead_letters(destination).open("rb") as file:
-            return sum(not settled or _place(line) not in settled for line in file)
+            return sum(not settled or (_place(line) or _place_in(line)) not in settled for line in file)
     except FileNotFoundError:
         return 0
 
@@ -168,6 +197,15 @@ def _place(line: bytes) -> tuple[str, int] | None:
     except msgspec.MsgspecError:
         return None
     return place.stream_id, place.sequence
+
+
+_PLACE: Final = re.compile(rb'"stream_id":"([^"\\]*)","sequence":(\d{1,18}),')
+
+
+def _place_in(line: bytes) -> tuple[str, int] | None:
+    """The same in a line that is not whole, as far as it says so."""
+    found = _PLACE.search(line)
+    return (found[1].decode(errors="replace"), int(found[2])) if found else None
 
 
 class Replay:
@@ -195,7 +233,7 @@ class Replay:
         self._target = target
         self._again = again
         self._sleep = sleep
-        self._counts = dict.fromkeys(("delivered", "refused", "left", "filtered", "skipped", "in_doubt"), 0)
+        self._counts = dict.fromkeys(("delivered", "refused", "left", "filtered", "skipped", "in_doubt", "damaged"), 0)
 
     def run(self, wanted: Callable[[Letter], bool] = lambda _: True, *, timeout_s: float) -> Replayed:
         """Send what is to be sent, until it is done, the destination is blocked, or time is up.
@@ -224,7 +262,9 @@ class Replay:
         for letter in read_letters(self._layout, self._source):
             if not wanted(letter):
                 continue
-            if chosen is not None and not chosen.wants(letter.record):
+            if not letter.is_whole and (letter.state != DELIVERED or self._again):
+                self._counts["damaged"] += 1
+            elif chosen is not None and not chosen.wants(letter.record):
                 self._counts["filtered"] += 1
             elif letter.state == DELIVERED and not self._again:
                 self._counts["skipped"] += 1
