@@ -14,6 +14,7 @@ from .errors import ConfigurationError, JournalError, NotConfiguredError
 from .forks import in_child
 from .health import FlushResult, ProviderStatus
 from .logger import AuditLogger
+from .own_log import own_log
 from .provider import AuditProvider
 from .settings import ProviderOptions, build_provider
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 _provider: AuditProvider | None = None
 _lock = threading.Lock()
-_log = logging.getLogger("otel_audit.default")
+_log = own_log("default")
 
 
 def _after_fork_in_child() -> None:

@@ -11,7 +11,6 @@ latest when the journal keeps house the next time (some seconds).
 from __future__ import annotations
 
 import dataclasses
-import logging
 import sys
 import time
 import weakref
@@ -23,12 +22,13 @@ from ._version import __version__
 from .batch import RecordBatch
 from .delivery.destination import Destination
 from .observation import Observation, Observatory
+from .own_log import own_log
 from .protocols import AuditRecordExporter, ExportResult
 
 _API: Final = "opentelemetry.metrics"
 _BUCKETS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
-_log = logging.getLogger("otel_audit.metrics")
+_log = own_log("metrics")
 
 Attributes = tuple[tuple[str, str], ...]
 Values = Iterable[tuple[Attributes, float]]

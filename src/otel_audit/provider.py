@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
-import logging
 import os
 import time
 import weakref
@@ -29,6 +28,7 @@ from .journal.stream import Entry
 from .logger import AuditLogger, mark, with_added
 from .observation import Observatory
 from .offloop import OffLoop
+from .own_log import own_log
 from .preparation import prepare
 from .provider_settings import ProviderSettings, make_journal
 from .receipt import AuditReceipt
@@ -40,7 +40,7 @@ from .unserved import Watch
 
 __all__ = ["AuditLogger", "AuditProvider", "Durability", "ProviderSettings"]
 
-_log = logging.getLogger("otel_audit.provider")
+_log = own_log("provider")
 
 
 class AuditProvider:

@@ -8,7 +8,6 @@ Order, the first wins: keyword arguments, ``OTEL_AUDIT_<OPTION>`` variables, the
 from __future__ import annotations
 
 import difflib
-import logging
 import os
 import re
 import sys
@@ -20,6 +19,7 @@ from .destinations import DESTINATION_OPTIONS, at_least, make_destination, make_
 from .durability import DURABILITIES, Durability
 from .errors import ConfigurationError, describe
 from .options import Option, read_value
+from .own_log import own_log
 from .protocols import AuditRecordExporter, AuditRecordProcessor, Clock
 from .provider import AuditProvider, ProviderSettings
 from .rules import SIZE_BYTES_MAX, is_event_name
@@ -71,7 +71,7 @@ OPTIONS: Final = (
 """Every option of ``configure()``, ``AuditHandler(…)``, the environment and the file."""
 
 
-_log: Final = logging.getLogger("otel_audit.settings")
+_log: Final = own_log("settings")
 _said: Final = {PREFIX + "CACHE", PREFIX + "REQUIRE"}
 """Variables that nothing more is said of; at first those of this project's own scripts and tests."""
 

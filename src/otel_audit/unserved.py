@@ -5,7 +5,6 @@ Each of them keeps segments until the journal is full, and then nothing is taken
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Collection, Iterator
 from typing import Final
@@ -20,6 +19,7 @@ from .journal.layout import Layout
 from .journal.retirement import retired_for
 from .journal.segment import list_segments
 from .journal.streams import LIVING, StreamDirectory, list_streams
+from .own_log import own_log
 from .sidecars import living_sidecars
 
 UNSERVED_AFTER_S: Final = 600.0
@@ -29,7 +29,7 @@ SAY_EVERY_S: Final = 3600.0
 COUNTED_MAX: Final = 64
 """In so many streams of a destination records are counted."""
 
-_log = logging.getLogger("otel_audit.delivery")
+_log = own_log("delivery")
 
 
 class Unserved(msgspec.Struct, frozen=True, kw_only=True):

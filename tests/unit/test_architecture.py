@@ -43,7 +43,7 @@ class Floor:
 
 
 FLOORS = (
-    Floor(1, ("_version", "semconv", "receipt", "errors", "forks", "lazy"), ordered=True),
+    Floor(1, ("_version", "semconv", "receipt", "errors", "forks", "lazy", "own_log"), ordered=True),
     Floor(2, ("rules", "record", "canonical", "encoding", "conversion", "preparation"), ordered=True),
     Floor(3, ("batch", "options", "protocols"), ordered=True),
     Floor(4, ("context", "protect", "proof", "formats", "query")),

@@ -14,12 +14,13 @@ from .. import semconv as sc
 from ..durability import Durability
 from ..errors import AuditError, ConfigurationError, InvalidRecordError, NotConfiguredError, describe
 from ..journal.stream import Entry
+from ..own_log import own_log
 from ..receipt import AuditReceipt
 from ..record import AuditRecord, new_record_id
 from ..settings import build_provider
 from . import reachability
 
-LOGGER: Final = logging.getLogger("otel_audit")
+LOGGER: Final = own_log()
 """What this package has to say; records of it and of its children are never captured."""
 
 CALL_SITES_MAX: Final = 4096
@@ -275,9 +276,9 @@ def warn(message: str, *args: object) -> None:
 
     Python 3.14 ignores what a handler logs while it handles a record, so the record goes to the handlers directly.
     """
-    if LOGGER.disabled or LOGGER.manager.disable >= logging.WARNING or LOGGER.getEffectiveLevel() > logging.WARNING:
-        return
-    LOGGER.callHandlers(LOGGER.makeRecord(LOGGER.name, logging.WARNING, __file__, 0, message, args, None))
+    logger = LOGGER.logger
+    if LOGGER.manager.disable < logging.WARNING and LOGGER.getEffectiveLevel() <= logging.WARNING:
+        logger.callHandlers(logger.makeRecord(logger.name, logging.WARNING, __file__, 0, message, args, None))
 
 
 def report(error: Exception, record: AuditRecord | None, what: str = "an audit record was not journaled") -> None:

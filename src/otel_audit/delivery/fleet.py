@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterator
 from typing import Final
@@ -13,6 +12,7 @@ from ..journal.journal import Journal
 from ..journal.ledger import lock_directory
 from ..journal.metadata import UnknownFormatError
 from ..journal.streams import DEAD, StreamDirectory, list_streams
+from ..own_log import own_log
 from .destination import Destination
 from .shipment import Shipment, open_shipment
 
@@ -21,7 +21,7 @@ SCAN_INTERVAL_S: Final = 3.0
 SHIPMENTS_MAX: Final = 64
 """How many streams are open at once; each holds a descriptor."""
 
-_log = logging.getLogger("otel_audit.delivery")
+_log = own_log("delivery")
 
 
 class Fleet:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from ..journal.files import FULL
 from ..journal.locks import FileLock
 from ..journal.reader import DamageReport, StreamReader
 from ..journal.streams import StreamDirectory
+from ..own_log import own_log
 from ..protocols import AuditRecordExporter, ExportResult
 from .deadletters import bury, keep_response_ids
 from .destination import Destination
@@ -27,7 +27,7 @@ from .splitting import RefusedBatchError, Splitting
 
 _YIELD_EVERY: Final = 16
 
-_log = logging.getLogger("otel_audit.delivery")
+_log = own_log("delivery")
 
 
 class FailedExporterError(BlockedExportError):

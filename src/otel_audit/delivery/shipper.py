@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import time
 from collections.abc import Callable, Iterator
 from typing import Final
@@ -16,6 +15,7 @@ from ..journal.cursor import Cursor
 from ..journal.journal import Journal
 from ..journal.streams import DEAD, StreamDirectory
 from ..journal.threads import OwnThread, Wake
+from ..own_log import own_log
 from ..protocols import AuditRecordExporter
 from .deadletters import Buried
 from .destination import ELSEWHERE, Destination, DestinationState
@@ -36,7 +36,7 @@ _IDLE_FOR_LIVING_S: Final = 0.5
 _STUCK_MAX: Final = 2
 """So many streams of which the destination takes nothing, and it is the destination that is blocked."""
 
-_log = logging.getLogger("otel_audit.delivery")
+_log = own_log("delivery")
 
 
 class Shipper:

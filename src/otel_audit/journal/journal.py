@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from collections import deque
@@ -18,6 +17,7 @@ from ..errors import (
     UnsafeJournalError,
 )
 from ..forks import PROCESS, notice_fork
+from ..own_log import own_log
 from .commit import GroupCommit
 from .control import stopped
 from .courtesy import expect_waiting
@@ -40,7 +40,7 @@ SYNC_INTERVAL_S: Final = 0.2
 """At most so long is a record with durability ``process`` unsynced."""
 _FULL_POLL_S: Final = 0.05
 
-_log = logging.getLogger("otel_audit.journal")
+_log = own_log("journal")
 
 
 class Journal:
