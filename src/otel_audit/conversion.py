@@ -28,6 +28,7 @@ r"""How values outside of ``jcs/1`` come inside: the one table.  Each conversion
 | container within itself | `"<cycle>"` | `cycle` |
 | elements of a record beyond 100000 | left out | `only the first N elements kept` |
 | attribute under `audit.sequence.` or `audit.integrity.` | the same under `otel_audit.original.` | `reserved name` |
+| key that becomes `otel_audit.control` | the same under `otel_audit.original.` | `reserved name` |
 
 A mark is ``"<path>: <mark>"`` and stands in the attribute ``otel_audit.converted``; there are at most 64, and then the
 count of the others.  For users the same table stands in ``docs/conversion.md``.
@@ -350,7 +351,7 @@ def _key(key: Any, reserved: tuple[str, ...]) -> tuple[str, str]:
         text = _unprintable(key)
     if not _is_utf8(text):
         text, rule = _escaped(text), "key to string"
-    if reserved and text.startswith(reserved):
+    if reserved and (text.startswith(reserved) or text == sc.CONTROL):
         text, rule = sc.ORIGINAL_PREFIX + text, "reserved name"
     return text, rule
 

@@ -30,7 +30,7 @@ from otel_audit.errors import (
     JournalFullError,
     NotConfiguredError,
 )
-from otel_audit.record import AuditRecord
+from otel_audit.record import Actor, AuditRecord
 from otel_audit.testing.memory import RecordingProvider
 
 _numbers = itertools.count()
@@ -638,6 +638,26 @@ def test_the_context_filter_drops_nothing(logger: logging.Logger) -> None:
     with audit_context(actor="second"):
         assert AuditContextFilter().filter(record) is True
     assert record.__dict__[logrecord.CARRIED]["facts"][sc.ACTOR_ID] == "first"
+
+
+@pytest.mark.parametrize(
+    "forged", [{"own_thread": True, "journaled": [], "facts": {sc.ACTOR_ID: "boss"}, "trace": ["", ""]}, {}, "text"]
+)
+def test_an_extra_cannot_pass_for_what_the_context_filter_carries(
+    logger: logging.Logger, provider: Broken, forged: Any
+) -> None:
+    """It could make the record one of our own, which is dropped, give it another actor, or end a listener's thread."""
+    extra = {**WHOLE, logrecord.CARRIED: forged}
+    line = Line(logger, AuditHandler(provider), carry=True)
+    logger.info("user.login", extra=extra)
+    line.drain()
+    logger.handlers[:] = []
+    captured(logger, provider)
+    logger.info("user.login", extra=extra)
+    through_queue, direct = provider.records
+    assert through_queue.attributes[sc.ORIGINAL_PREFIX + logrecord.CARRIED] == forged
+    assert direct.attributes[logrecord.CARRIED] == forged
+    assert through_queue.actor == direct.actor == Actor(WHOLE["actor"])
 
 
 def test_own_threads_are_known_behind_a_queue(logger: logging.Logger, provider: Broken) -> None:

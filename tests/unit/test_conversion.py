@@ -473,6 +473,9 @@ def test_a_reserved_name_cannot_be_disguised() -> None:
     """A key that only becomes a reserved name when it is converted gives way too."""
     for key in (Same("audit.sequence.number"), Name("audit.sequence.number")):
         assert list(Conversion([]).attributes({key: 1})) == ["otel_audit.original.audit.sequence.number"]
+    assert list(Conversion([]).attributes({Name("otel_audit.control"): 1})) == [
+        "otel_audit.original.otel_audit.control"
+    ]
 
 
 def test_attributes_that_cannot_be_read() -> None:

@@ -22,6 +22,14 @@ STANDARD: Final = frozenset(logging.LogRecord("", 0, "", 0, "", (), None).__dict
 CARRIED: Final = "otel_audit_context"
 """The attribute of a ``LogRecord`` in which ``AuditContextFilter`` carries context across a queue."""
 
+
+class Carried(dict[str, Any]):
+    """What ``AuditContextFilter`` puts there.
+
+    A type of its own, so that an extra of that name, whose value may come from anywhere, is nothing but an extra.
+    """
+
+
 _STRUCTLOG: Final = frozenset({"_logger", "_name"})
 """What structlog's ``wrap_for_formatter`` sets on a record whose message is an event dictionary."""
 
@@ -38,12 +46,14 @@ def read(record: logging.LogRecord, apart: Collection[str], include: Collection[
         include: ``"source"``, ``"thread"``, ``"process"``: what to add.
     """
     state = record.__dict__
-    carried: Mapping[str, Any] = state.get(CARRIED) or {}
+    carried: Mapping[str, Any] = carried_by(record) or {}
     message, nameable, misfits = message_of(record)
     melted = carried and is_melted(record)
     if melted:
         message, nameable, misfits = carried["message"], carried["nameable"], carried["misfits"]
     given = {name: value for name, value in state.items() if name not in apart}
+    if CARRIED in state and not carried:
+        given[CARRIED] = state[CARRIED]
     if isinstance(message, Mapping) and (state.keys() >= _STRUCTLOG or isinstance(message.get("event"), str)):
         draft = _with_event(given, message)
     else:
@@ -67,7 +77,9 @@ def read_formatted(record: logging.LogRecord, event: Mapping[str, Any]) -> Draft
 
     The event has the message and, from the record, only what the chain has copied; so its extras are added.
     """
-    given = {name: value for name, value in record.__dict__.items() if name not in STANDARD and name != CARRIED}
+    given = {name: value for name, value in record.__dict__.items() if name not in STANDARD}
+    if carried_by(record):
+        del given[CARRIED]
     draft = _with_event({name: value for name, value in given.items() if name not in event}, event)
     _describe(record, draft)
     return draft
@@ -92,6 +104,12 @@ def _describe(record: logging.LogRecord, draft: Draft) -> None:
         if not draft.timestamp_ns:
             draft.found.setdefault(sc.ORIGINAL_TIMESTAMP, record.created)
     draft.trace_id, draft.span_id = current_trace()
+
+
+def carried_by(record: logging.LogRecord) -> Carried | None:
+    """What an ``AuditContextFilter`` has put on the record; ``None`` where none has."""
+    carried = record.__dict__.get(CARRIED)
+    return carried if type(carried) is Carried else None
 
 
 def is_melted(record: logging.LogRecord) -> bool:

@@ -246,7 +246,7 @@ class AuditHandler(logging.Handler):
 
     def _emit_with_care(self, record: logging.LogRecord) -> None:
         """The way of any record; from then on those of its logger and level may go the other one."""
-        carried = record.__dict__.get(logrecord.CARRIED)
+        carried = logrecord.carried_by(record)
         if self._is_ours(record, carried):
             return
         if len(self._origins) >= _ORIGINS_MAX:
@@ -393,20 +393,19 @@ class AuditContextFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Set the attribute; true."""
         state = record.__dict__
-        if logrecord.CARRIED not in state:
-            state[logrecord.CARRIED] = {
-                **logrecord.carry(record),
-                "facts": dict(context.current()),
-                "trace": context.current_trace(),
-                "own_thread": context.in_own_thread(),
-                "journaled": _journaled_by(record),
-            }
-        elif not logrecord.is_melted(record):  # it may be a changed copy that somebody logs anew
-            state[logrecord.CARRIED] = {
-                **state[logrecord.CARRIED],
-                **logrecord.carry(record),
-                "journaled": _journaled_by(record),
-            }
+        before = logrecord.carried_by(record)
+        if before is None:
+            if logrecord.CARRIED in state:  # an extra by that name, which moves aside
+                state[sc.ORIGINAL_PREFIX + logrecord.CARRIED] = state[logrecord.CARRIED]
+            before = logrecord.Carried(
+                facts=dict(context.current()), trace=context.current_trace(), own_thread=context.in_own_thread()
+            )
+        elif logrecord.is_melted(record):
+            return True
+        # Also where it carries something already: it may be a changed copy that somebody logs anew.
+        state[logrecord.CARRIED] = logrecord.Carried(
+            {**before, **logrecord.carry(record), "journaled": _journaled_by(record)}
+        )
         return True
 
 
