@@ -55,7 +55,7 @@ class FileLock:
             if not self._files.lock(fd):
                 return False
             info = self._files.fstat(fd)
-            if not self._is_named(info):
+            if not is_named(self._files, self.path, info):
                 return False
             identity = (info.st_dev, info.st_ino)
             pid = os.getpid()
@@ -77,14 +77,6 @@ class FileLock:
             with contextlib.suppress(FileExistsError):
                 self._files.close(self._files.create(self.path, self._mode))
 
-    def _is_named(self, info: os.stat_result) -> bool:
-        """Whether the path still names the file that was locked (it may have been removed in between)."""
-        try:
-            named = self._files.stat(self.path)
-        except FileNotFoundError:
-            return False
-        return (named.st_dev, named.st_ino) == (info.st_dev, info.st_ino)
-
     def held_by_anybody(self) -> bool:
         """Whether a process holds it now; takes and makes nothing."""
         try:
@@ -97,12 +89,15 @@ class FileLock:
             self._files.close(fd)
 
     def is_intact(self) -> bool:
-        """Whether the lock protects what it should: somebody may have closed the descriptor or removed the file."""
+        """Whether the lock protects what it should.
+
+        Somebody may have closed the descriptor, or removed, moved or replaced the file.
+        """
         try:
             info = self._files.fstat(self._fd)
         except OSError:
             return False
-        return (info.st_dev, info.st_ino) == self._identity and info.st_nlink > 0
+        return (info.st_dev, info.st_ino) == self._identity and is_named(self._files, self.path, info)
 
     def regain(self) -> bool:
         """Take it again after it was found not to be intact; whether it was got.
@@ -154,6 +149,20 @@ def is_same_file(files: Files, fd: int, identity: tuple[int, int]) -> bool:
     except OSError:
         return False
     return (info.st_dev, info.st_ino) == identity
+
+
+def is_named(files: Files, path: Path, info: os.stat_result) -> bool:
+    """Whether the path still names this file: it may have been removed, moved away or replaced.
+
+    Where nobody lets us look (we gave up our privileges, say), it is believed.
+    """
+    try:
+        named = files.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except PermissionError:
+        return info.st_nlink > 0
+    return (named.st_dev, named.st_ino) == (info.st_dev, info.st_ino)
 
 
 @lru_cache(maxsize=1)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from .files import OS_FILES, READ_AND_APPEND, Files
 from .layout import Layout
 from .line import Line, make_line, scan
-from .locks import is_same_file
+from .locks import is_named, is_same_file
 
 _NAME = re.compile(r"(\d{20})\.jsonl")
 
@@ -66,12 +66,12 @@ class OpenSegment:
         return is_same_file(self._files, self.fd, self._identity)
 
     def size(self) -> int | None:
-        """The file's size; ``None`` where the descriptor is not ours any more or the file was removed."""
+        """The file's size; ``None`` where the descriptor is not ours any more or the path does not name the file."""
         try:
             info = self._files.fstat(self.fd)
         except OSError:
             return None
-        if (info.st_dev, info.st_ino) != self._identity or info.st_nlink == 0:
+        if (info.st_dev, info.st_ino) != self._identity or not is_named(self._files, self.path, info):
             return None
         return info.st_size
 
@@ -84,7 +84,7 @@ class OpenSegment:
         return self._files.pread(self.fd, stop - start, start)
 
     def reopened(self) -> OpenSegment:
-        """The same segment through a new descriptor; the old one is not ours to close.
+        """The same segment through a new descriptor: the file that stands in its place now.
 
         Raises:
             FileNotFoundError: it was removed.
@@ -101,6 +101,11 @@ class OpenSegment:
                 self._files.close(fd)
             raise
         return again
+
+    def close_unless(self, again: OpenSegment) -> None:
+        """Close the descriptor if it is still ours, and names another file than the segment that took its place."""
+        if self._identity != again._identity:
+            self.close()
 
     def close(self) -> None:
         """Close the descriptor, if it is still ours."""

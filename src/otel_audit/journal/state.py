@@ -138,7 +138,9 @@ class StreamState:
         """See that our descriptors are still ours, and mend what can be mended.
 
         A daemoniser may have closed every descriptor, and with it the stream's lock, and the numbers may name other
-        files by now.  Then the files are opened again, and what went elsewhere is written again.
+        files by now; or somebody has moved the files away, or put others in their place, and nobody would ever read
+        what is written through the descriptors.  Then the files are opened again, and what went elsewhere is written
+        again.
 
         Raises:
             JournalClosedError: the stream is lost.
@@ -171,18 +173,18 @@ class StreamState:
     def _regain_lock(self) -> None:
         try:
             if self.owner_lock.regain():
-                self.notes.append("the stream's lock was closed or removed by somebody else, and taken again")
+                self.notes.append("the stream's lock was closed, removed or replaced by somebody else, and taken again")
                 return
         except FileNotFoundError:
             pass
-        self._lose("the stream's lock was closed or removed")
+        self._lose("the stream's lock was closed, removed or replaced")
 
     def _reopen(self) -> int:
         """Open the segment again, and write again what went elsewhere; the file's size then."""
         try:
             segment = self.segment.reopened()
         except FileNotFoundError:
-            self._lose(f"{self.segment.path} was removed")
+            self._lose(f"{self.segment.path} was removed or moved away")
         try:
             size = segment.size() or 0
             missing = segment.end - size
@@ -193,9 +195,11 @@ class StreamState:
         except BaseException:
             segment.close()
             raise
-        self.segment = segment
+        left, self.segment = self.segment, segment
+        left.close_unless(segment)
         self.notes.append(
-            f"the journal's descriptor was closed by somebody else; opened again, {max(missing, 0)} bytes written again"
+            "the journal's descriptor was closed, or its file replaced, by somebody else; opened again, "
+            f"{max(missing, 0)} bytes written again"
         )
         return size
 

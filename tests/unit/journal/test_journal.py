@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -195,6 +196,36 @@ def test_after_a_removal_by_somebody_else_a_new_stream_begins(
     journal.close()
     assert sorted(audit(journal.layout.streams / stream_id).record_ids) == ["fresh-1", "fresh-2", "new"]
     assert "by somebody else; a new stream begins, with 2 records of this one" in caplog.text
+
+
+@pytest.mark.parametrize("copied", [False, True])
+@pytest.mark.parametrize("what", ["stream", "segment", "lock", "journal"])
+def test_what_is_moved_away_or_replaced_is_noticed(journal: Journal, what: str, copied: bool):
+    """Nobody would ever read what is written into a file that has been moved away; nor believe a lock that was."""
+    append(journal, "old")
+    journal.sync()
+    append(journal, "fresh")
+    old = journal.writer
+    assert old is not None
+    target = {
+        "stream": old.directory,
+        "journal": journal.layout.root,
+        "segment": list_segments(old.directory)[0].path,
+        "lock": old.directory / "lock",
+    }[what]
+    away = journal.layout.root.with_name("away")
+    shell("mv", target, away)
+    if copied:
+        shell("cp", "-a", away, target)
+    append(journal, "new-1")
+    with contextlib.suppress(JournalSyncError):
+        journal.sync()
+    append(journal, "new-2")
+    journal.sync()
+    assert {"fresh", "new-1", "new-2"} <= set(audit_all(journal.layout.root))
+    present = journal.writer
+    assert present is not None
+    assert StreamDirectory(journal.layout, present.directory).owner_state() == "living"
 
 
 def test_a_removal_is_found_in_the_background_too(journal: Journal):
