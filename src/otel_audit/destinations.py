@@ -11,7 +11,7 @@ from .delivery.selection import RecordFilter, make_filter
 from .errors import ConfigurationError, describe
 from .exporters import PRESETS, ConfigurableExporter, exporter_class
 from .journal.layout import check_destination_name
-from .options import Option, read_options, suggestion
+from .options import Option, paths_from, read_options, suggestion, working_directory
 from .protocols import AuditRecordExporter
 
 SIDECAR: Final = "sidecar"
@@ -176,7 +176,7 @@ def _make_by_object(where: str, exporter: Any) -> Callable[[], AuditRecordExport
 
 
 class _Maker:
-    """Makes an exporter in the process that uses it."""
+    """Makes an exporter in the process that uses it, of the same files wherever that has gone meanwhile."""
 
     def __init__(
         self, cls: type[ConfigurableExporter], options: dict[str, Any], environ: dict[str, str], where: str
@@ -185,9 +185,11 @@ class _Maker:
         self._options = options
         self._environ = environ
         self._where = where
+        self._directory = working_directory()
 
     def __call__(self) -> AuditRecordExporter:
-        return self._cls.from_options(self._options, self._environ, where=self._where)
+        with paths_from(self._directory):
+            return self._cls.from_options(self._options, self._environ, where=self._where)
 
     def __repr__(self) -> str:
         return f"<makes {getattr(self._cls, '__name__', self._cls)}>"

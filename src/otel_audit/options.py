@@ -7,9 +7,11 @@ table says.  A mistake is a :class:`~otel_audit.errors.ConfigurationError` that 
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
@@ -20,8 +22,34 @@ Kind: TypeAlias = Literal[
     "str", "int", "float", "bool", "duration", "size", "list", "map", "url", "path", "enum", "any"
 ]  # fmt: skip
 """What an option holds.  ``duration``: seconds, or ``"5s"``, ``"200ms"``, ``"1h"``; ``size``: bytes, or ``"4MiB"``;
+``path``: absolute when it was read, a relative one begins at the working directory of that time;
 ``list`` of strings, or ``"a,b"``; ``map`` of strings, or ``"a=1,b=2"`` with percent-encoding; ``url``: http or https,
 without credentials; ``enum``: one of ``choices``; ``any``: whatever is given, as it is."""
+
+
+_directory: Final[ContextVar[Path | None]] = ContextVar("otel_audit_options_directory", default=None)
+
+
+def working_directory() -> Path | None:
+    """The directory that relative paths begin at now; ``None`` where it has been removed."""
+    try:
+        return Path.cwd()
+    except OSError:
+        return None
+
+
+@contextlib.contextmanager
+def paths_from(directory: Path | None) -> Iterator[None]:
+    """Relative paths that are read meanwhile begin at this directory, wherever the process has gone since.
+
+    Args:
+        directory: absolute; ``None``: the present one.
+    """
+    token = _directory.set(directory)
+    try:
+        yield
+    finally:
+        _directory.reset(token)
 
 
 class _Required:
@@ -269,9 +297,15 @@ def _path(_: Option, value: Any) -> Path:
     if not isinstance(value, (str, Path)) or not str(value).strip() or "\x00" in str(value):
         raise ValueError("a path")
     try:
-        return Path(value).expanduser()
+        path = Path(value).expanduser()
     except RuntimeError:
         raise ValueError("a path (there is no such home directory)") from None
+    if path.is_absolute():
+        return path
+    directory = _directory.get() or working_directory()
+    if directory is None:
+        raise ValueError("an absolute path, because the working directory has been removed")
+    return directory / path
 
 
 def _enum(option: Option, value: Any) -> str:

@@ -10,7 +10,7 @@ import contextlib
 import os
 import socket
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -87,6 +87,17 @@ def living_sidecars(layout: Layout) -> list[SidecarStatus]:
             if lock.held_by_anybody():
                 found.append(msgspec.json.decode(path.read_bytes(), type=SidecarStatus))
     return found
+
+
+def for_dead_only(layout: Layout, sidecars: Sequence[SidecarStatus]) -> set[str]:
+    """Destinations that sidecars deliver for dead processes only: without ``--for-living``.
+
+    One that takes from one process at a time gets everything from the one that holds its lock.
+    """
+    for_living = {name for sidecar in sidecars if sidecar.for_living for name in sidecar.destinations}
+    named = {name for sidecar in sidecars for name in sidecar.destinations} - for_living
+    locks = {name: FileLock(layout.files, layout.destination_lock(name), layout.mode) for name in named}
+    return {name for name, lock in locks.items() if not lock.held_by_anybody()}
 
 
 def _remove_dead(layout: Layout) -> None:

@@ -20,7 +20,7 @@ from .journal.retirement import retired_for
 from .journal.segment import list_segments
 from .journal.streams import LIVING, StreamDirectory, list_streams
 from .own_log import own_log
-from .sidecars import living_sidecars
+from .sidecars import for_dead_only, living_sidecars
 
 UNSERVED_AFTER_S: Final = 600.0
 """How old the oldest record must be before it is said: processes with another configuration come and go."""
@@ -39,14 +39,22 @@ class Unserved(msgspec.Struct, frozen=True, kw_only=True):
         records: how many are kept for it, in so many streams; at least, where there are more than
             :data:`COUNTED_MAX`.
         oldest_age_s: how old the oldest of them is, in seconds.
+        not_for_living: a sidecar delivers it for dead processes, and nobody for the living ones that leave it to one.
     """
 
     destination: str
     records: int
     streams: int
     oldest_age_s: float
+    not_for_living: bool = False
 
     def __str__(self) -> str:
+        if self.not_for_living:
+            return (
+                f"destination {self.destination}: {self.records} records in {self.streams} streams of living processes "
+                f"wait for a sidecar, the oldest for {self.oldest_age_s / 3600:.1f} h, and the one that runs delivers "
+                f"for dead processes only; start it with --for-living"
+            )
         return (
             f"destination {self.destination}: {self.records} records in {self.streams} streams are kept for it, the "
             f"oldest for {self.oldest_age_s / 3600:.1f} h, and nobody serves it; they stay until the journal is full. "
@@ -58,6 +66,8 @@ class Unserved(msgspec.Struct, frozen=True, kw_only=True):
 def find_unserved(layout: Layout, served: Collection[str] = (), *, after_s: float = UNSERVED_AFTER_S) -> list[Unserved]:
     """Required destinations whose oldest record is that old, and that no living process or sidecar serves.
 
+    A sidecar without ``--for-living`` serves dead processes only.
+
     Args:
         layout: the journal.
         served: names that this process serves.
@@ -66,20 +76,28 @@ def find_unserved(layout: Layout, served: Collection[str] = (), *, after_s: floa
     Raises:
         OSError: the journal cannot be read.
     """
-    known = {*served, *(name for sidecar in living_sidecars(layout) for name in sidecar.destinations)}
+    sidecars = living_sidecars(layout)
+    for_dead = for_dead_only(layout, sidecars).difference(served)
+    known = {*served, *(name for sidecar in sidecars for name in sidecar.destinations if name not in for_dead)}
     waiting: dict[str, list[tuple[StreamDirectory, int, int]]] = {}
     tails = Tails()
     for stream in list_streams(layout):
         try:
             known.update(_served_by_owner(stream))
             for name, acknowledged in _required(layout, stream, known):
+                if name in for_dead and stream.owner_state() != LIVING:
+                    continue
                 if stream.ship_lock(name).held_by_anybody():
                     known.add(name)
                 elif (behind := _behind(tails, stream, acknowledged, len(waiting.get(name, ())))) > 0:
                     waiting.setdefault(name, []).append((stream, acknowledged, behind))
-        except (AuditError, FileNotFoundError):  # noqa: PERF203 - `status` names what cannot be read
+        except (AuditError, FileNotFoundError):
             continue
-    found = [_describe(name, streams) for name, streams in sorted(waiting.items()) if name not in known]
+    found = [
+        _describe(name, streams, not_for_living=name in for_dead)
+        for name, streams in sorted(waiting.items())
+        if name not in known
+    ]
     return [each for each in found if each.oldest_age_s >= after_s]
 
 
@@ -112,7 +130,7 @@ def _required(layout: Layout, stream: StreamDirectory, known: Collection[str]) -
         yield name, cursor.acknowledged if cursor is not None else 0
 
 
-def _describe(name: str, streams: list[tuple[StreamDirectory, int, int]]) -> Unserved:
+def _describe(name: str, streams: list[tuple[StreamDirectory, int, int]], *, not_for_living: bool) -> Unserved:
     first, acknowledged, _ = min(streams, key=lambda each: each[0].metadata.created_ns)
     emitted_ns = emitted_after(first, acknowledged)
     return Unserved(
@@ -120,6 +138,7 @@ def _describe(name: str, streams: list[tuple[StreamDirectory, int, int]]) -> Uns
         records=sum(behind for _, _, behind in streams),
         streams=len(streams),
         oldest_age_s=max(time.time() - emitted_ns / 1e9, 0.0) if emitted_ns else 0.0,
+        not_for_living=not_for_living,
     )
 
 

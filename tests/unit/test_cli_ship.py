@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +65,28 @@ def test_a_strange_destination_is_warned_of(journal: Path, tmp_path: Path) -> No
     shipped = [(each["name"], each["delivered"], each["pending"]) for each in document["destinations"]]
     assert shipped == [("colector", 4, 0), ("collector", 0, 4)]
     assert document["complete"] is False
+
+
+def test_a_forgotten_for_living_is_said(journal: Path, tmp_path: Path) -> None:
+    """Living processes leave a destination to a sidecar, and this run was not told to serve them."""
+    to: tuple[object, ...] = ("--journal", journal, "--destination", "collector=http://127.0.0.1:9/")
+    with provide(journal, destinations={"collector": "sidecar"}) as living:
+        living.get_audit_logger().emit("a.b", actor="u-1", outcome="success")
+        living.journal.housekeep()
+        done = run_apart("ship", "--once", "--json", *to)
+        assert done.returncode == 1
+        assert [each["pending"] for each in json.loads(done.stdout)["destinations"]] == [2]
+        assert (
+            "2 records of living processes wait for it, and this run does not serve them: --for-living" in done.stderr
+        )
+        with subprocess.Popen(
+            [sys.executable, "-m", "otel_audit.cli", "ship", *map(str, to)], stderr=subprocess.PIPE, text=True
+        ) as running:
+            assert running.stderr is not None
+            assert "--for-living" in running.stderr.readline()
+            running.terminate()
+        to = ("--journal", journal, "--destination", f"collector=file:{tmp_path / 'out'}")  # a file has one writer
+        assert run_apart("ship", "--once", *to).returncode == 0
 
 
 def test_an_assumed_destination_is_said(capsys: pytest.CaptureFixture[str], journal: Path, monkeypatch: Any) -> None:

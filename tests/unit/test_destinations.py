@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -61,6 +62,23 @@ def test_a_destination_has_an_exporter_of_its_own_in_each_process() -> None:
     """It is made when it is used, not when it is configured."""
     made = make_destination("d", "otlp", {})
     assert made.make_exporter() is not made.make_exporter()
+
+
+def test_relative_paths_are_of_the_directory_in_which_it_was_configured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that changes its directory later goes on with the same file, and with the same secret."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "token").write_text("right-token")
+    (tmp_path / "elsewhere" / "token").write_text("wrong-token")
+    monkeypatch.chdir(tmp_path)
+    plain = make_destination("d", "file:audit.jsonl", {})
+    auth = {"type": "bearer", "file": "token"}
+    http = make_destination("h", {"type": "http", "url": "https://audit.example.com", "auth": auth}, {})
+    monkeypatch.chdir("elsewhere")
+    assert repr(plain.make_exporter()) == f"<FileExporter {tmp_path / 'audit.jsonl'}>"
+    exporter: Any = http.make_exporter()
+    assert exporter._credentials.headers(0.0) == {"Authorization": "Bearer right-token"}
 
 
 def test_an_exporter_object_is_a_destination() -> None:

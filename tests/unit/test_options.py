@@ -41,7 +41,7 @@ def read(kind: Any, value: Any, **options: Any) -> Any:
         ("map", {"a": "1"}, {"a": "1"}), ("map", "a=1, b = x%20y%2Cz", {"a": "1", "b": "x y,z"}), ("map", "", {}),
         ("map", "a=b=c", {"a": "b=c"}),
         ("url", "https://h:8443/p?q=1", "https://h:8443/p?q=1"), ("url", " http://[::1]:4318 ", "http://[::1]:4318"),
-        ("path", "/a/b", Path("/a/b")), ("path", Path("c"), Path("c")), ("path", "~/x", Path.home() / "x"),
+        ("path", "/a/b", Path("/a/b")), ("path", Path("c"), Path.cwd() / "c"), ("path", "~/x", Path.home() / "x"),
         ("any", [1, {}], [1, {}]),
     ],
 )  # fmt: skip

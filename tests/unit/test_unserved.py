@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from otel_audit import unserved
+from otel_audit.delivery.destination import DestinationState
 from otel_audit.journal.cursor import Cursor
 from otel_audit.journal.layout import Layout
 from otel_audit.journal.streams import list_streams
+from otel_audit.sidecars import Sidecar
 from otel_audit.unserved import LOOK_EVERY_S, SAY_EVERY_S, Watch, find_unserved
 from support.cli import run_json
 from support.delivery import until
@@ -87,6 +89,22 @@ def test_a_living_process_that_waits_for_a_sidecar_does_not_serve(root: Path, ot
     other(gone="sidecar")
     [found] = find_unserved(Layout(root))
     assert found.streams == 2
+
+
+@pytest.mark.parametrize("for_living", [True, False])
+def test_a_sidecar_serves_living_processes_only_where_it_was_told_so(
+    root: Path, other: Any, for_living: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without ``--for-living`` it serves dead processes, and what the living leave to it waits for nobody."""
+    other(gone="sidecar")
+    sidecar = Sidecar(Layout(root), for_living=for_living)
+    sidecar.write({"gone": DestinationState()})
+    found = find_unserved(Layout(root), after_s=0)
+    assert [(each.destination, each.streams) for each in found] == ([] if for_living else [("gone", 1)])
+    status = run_json(capsys, "status", "--journal", root, code=0 if for_living else 1)
+    assert ["start it with --for-living" in line for line in status["attention"]] == ([] if for_living else [True])
+    assert all("start it with --for-living" in str(each) for each in found)
+    sidecar.end()
 
 
 def test_many_streams_are_not_all_read(root: Path, other: Any, monkeypatch: pytest.MonkeyPatch) -> None:

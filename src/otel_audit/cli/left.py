@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 import msgspec
 
+from ..delivery.destination import ELSEWHERE
 from ..delivery.shipper import Shipper
 from ..health import JournalStatus, StreamStatus, journal_status
 from ..journal.layout import Layout
@@ -52,13 +53,16 @@ class What(msgspec.Struct, frozen=True):
         return plain
 
 
-def what_is_left(layout: Layout, shippers: Sequence[Shipper], *, for_living: bool) -> What:
+def what_is_left(
+    layout: Layout, shippers: Sequence[Shipper], *, for_living: bool, for_dead: Collection[str] = ()
+) -> What:
     """Look at the journal again: what the shippers say of themselves is not enough.
 
     Args:
         layout: the journal.
         shippers: after they ended.
         for_living: streams of living processes count too.
+        for_dead: destinations that living processes were not served.
     """
     found = journal_status(layout)
     destinations = []
@@ -67,12 +71,13 @@ def what_is_left(layout: Layout, shippers: Sequence[Shipper], *, for_living: boo
         pending = _pending(found, shipper, for_living=for_living)
         state = shipper.state
         name = shipper.destination.name
+        living = left_to_a_sidecar(found, name) if name in for_dead else 0
         destinations.append(
             Destination(
                 name,
                 shipper.delivered,
                 shipper.dead_lettered,
-                pending,
+                pending + living,
                 state.state,
                 state.error,
                 state.repair,
@@ -81,11 +86,33 @@ def what_is_left(layout: Layout, shippers: Sequence[Shipper], *, for_living: boo
         )
         if pending:
             reasons.append(f"destination {name}: {pending} records are left: {_why(shipper)}")
+        if living:
+            reasons.append(needs_for_living(name, living))
     for name, pending in _not_served(found, {each.name for each in destinations}, for_living=for_living).items():
         repair = f"name it, --destination {name}=SPEC; or, if it is gone for good: otel-audit destination retire {name}"
         destinations.append(Destination(name, 0, 0, pending, NOT_SERVED, "", repair))
         reasons.append(f"destination {name}: {pending} records are left, and this run did not serve it; {repair}")
     return What(destinations, reasons)
+
+
+def left_to_a_sidecar(found: JournalStatus, name: str) -> int:
+    """Records of living processes that say that a sidecar serves this destination, and that it has not."""
+    return sum(
+        each.pending
+        for stream in found.streams
+        if stream.owner == LIVING and stream.process is not None
+        if any(said.name == name and said.state == ELSEWHERE for said in stream.process.destinations)
+        for each in stream.destinations
+        if each.destination == name
+    )
+
+
+def needs_for_living(name: str, records: int) -> str:
+    """What to say where a run leaves them."""
+    return (
+        f"destination {name}: {records} records of living processes wait for it, and this run does not serve them: "
+        "--for-living"
+    )
 
 
 def _not_served(found: JournalStatus, served: set[str], *, for_living: bool) -> dict[str, int]:

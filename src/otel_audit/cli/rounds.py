@@ -12,6 +12,7 @@ from ..journal.journal import Journal
 from ..sidecars import Sidecar
 from .signals import Stop
 
+LOOK_EVERY_S: Final = 60.0
 STOP_EXTRA_S: Final = 2.0
 """Beyond the longest time-out of an export: how long stopping may take."""
 
@@ -51,8 +52,12 @@ def _no_use(shipper: Shipper, stop: Stop) -> Callable[[], bool]:
     return give_up
 
 
-def ship_until_stopped(journal: Journal, shippers: Sequence[Shipper], *, stop: Stop, sidecar: Sidecar) -> bool:
+def ship_until_stopped(
+    journal: Journal, shippers: Sequence[Shipper], *, stop: Stop, sidecar: Sidecar, look: Callable[[], None]
+) -> bool:
     """Let every shipper run until it is asked to stop, and say every few seconds how they are doing.
+
+    ``look`` is called at first and every minute.
 
     Returns:
         Whether they ended in time.
@@ -62,8 +67,9 @@ def ship_until_stopped(journal: Journal, shippers: Sequence[Shipper], *, stop: S
     journal.start()
     for shipper in shippers:
         shipper.start()
-    while not stop.wait(60.0):
-        pass
+    look()
+    while not stop.wait(LOOK_EVERY_S):
+        look()
     ended = _finish(journal, shippers, [])
     sidecar.end()
     return ended

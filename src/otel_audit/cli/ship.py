@@ -19,7 +19,7 @@ from ..journal.journal import Journal
 from ..journal.layout import Layout
 from ..settings import load_settings
 from ..sidecars import Sidecar
-from .left import What, what_is_left
+from .left import What, left_to_a_sidecar, needs_for_living, what_is_left
 from .locate import (
     ConfigOption,
     DestinationsOption,
@@ -85,11 +85,13 @@ def ship(
         retention_s=settings.retention_s,
     )
     shippers = [Shipper(own, each, for_living=for_living) for each in settings.destinations]
+    for_dead = [] if for_living else [each.name for each in settings.destinations if not _has_one_writer(each)]
     if once:
         ended = ship_what_is_there(own, shippers, timeout_s=timeout, stop=stop)
     else:
-        ended = ship_until_stopped(own, shippers, stop=stop, sidecar=Sidecar(layout, for_living=for_living))
-    left = what_is_left(layout, shippers, for_living=for_living)
+        sidecar = Sidecar(layout, for_living=for_living)
+        ended = ship_until_stopped(own, shippers, stop=stop, sidecar=sidecar, look=_Forgotten(layout, for_dead).look)
+    left = what_is_left(layout, shippers, for_living=for_living, for_dead=for_dead)
     if json:
         write_json({"journal": str(layout.root), "complete": not left.reasons, **left.document()})
     else:
@@ -148,6 +150,34 @@ def _warn_of_strangers(known: set[str], destinations: Sequence[Destination]) -> 
                 f"destination {each.name} is new to this journal, which knows {', '.join(sorted(known))}: "
                 "it gets everything that is there"
             )
+
+
+def _has_one_writer(destination: Destination) -> bool:
+    """Whether it takes from one process at a time: that one delivers for the living too."""
+    exporter = destination.make_exporter()
+    try:
+        return exporter.single_writer
+    finally:
+        exporter.close()
+
+
+class _Forgotten:
+    """Says of each destination once that living processes leave it to a sidecar, and that this one was not told so."""
+
+    def __init__(self, layout: Layout, names: Sequence[str]) -> None:
+        self._layout = layout
+        self._names = list(names)
+
+    def look(self) -> None:
+        """Look, and say it."""
+        try:
+            found = journal_status(self._layout) if self._names else None
+        except OSError:
+            return  # the journal's own threads say it
+        for name in self._names.copy():
+            if found is not None and (records := left_to_a_sidecar(found, name)):
+                self._names.remove(name)
+                say(needs_for_living(name, records))
 
 
 def _show(left: What) -> None:

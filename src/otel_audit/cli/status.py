@@ -13,8 +13,11 @@ from rich.text import Text
 
 from ..delivery.destination import DestinationState
 from ..health import DestinationStatus, JournalStatus, StreamStatus, journal_status
+from ..journal.layout import Layout
 from ..journal.streams import LIVING
+from ..sidecars import for_dead_only
 from ..unserved import find_unserved
+from .left import left_to_a_sidecar
 from .locate import JournalOption, JsonOption, ServiceOption, find_journal
 from .output import ATTENTION, FINE, age, console, row, safe, size, table, write_json
 
@@ -34,7 +37,8 @@ def status(
     """
     layout = find_journal(journal, service)
     found = journal_status(layout)
-    attention = [*what_needs_attention(found), *map(str, find_unserved(layout))]
+    unserved = [each for each in find_unserved(layout) if not each.not_for_living]
+    attention = [*what_needs_attention(found), *_forgotten(layout, found), *map(str, unserved)]
     hints = list(_hints(found))
     if json:
         write_json({**msgspec.to_builtins(found), "attention": attention, "hints": hints})
@@ -75,6 +79,17 @@ def what_needs_attention(found: JournalStatus) -> Iterator[str]:
                     f"destination {name} is {state.state} in the sidecar {sidecar.pid} ({state.failures} failures): "
                     f"{state.error}{repair}"
                 )
+
+
+def _forgotten(layout: Layout, found: JournalStatus) -> Iterator[str]:
+    """What living processes leave to a sidecar that was not told to serve them."""
+    for name in sorted(for_dead_only(layout, found.sidecars)):
+        if records := left_to_a_sidecar(found, name):
+            pids = ", ".join(str(sidecar.pid) for sidecar in found.sidecars if name in sidecar.destinations)
+            yield (
+                f"destination {name}: {records} records of living processes wait for a sidecar, and what runs "
+                f"(process {pids}) delivers for dead processes only; start it with --for-living"
+            )
 
 
 def _hints(found: JournalStatus) -> Iterator[str]:

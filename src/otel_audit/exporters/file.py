@@ -116,7 +116,7 @@ class FileExporter:
         return cls(**read_options(cls.OPTIONS, where, options), where=where)
 
     def _start(self, options: Mapping[str, Any], where: str) -> None:
-        self.path: Path = options["path"].absolute()
+        self.path: Path = options["path"]
         self._rotate_size: int | None = options["rotate_size"]
         self._rotate_every: float | None = options["rotate_every"]
         self._keep: int | None = options["keep"]
