@@ -6,6 +6,7 @@ The rule is pure; what it judges is an :class:`~otel_audit.observation.Observati
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Final, TypedDict
 
 import msgspec
@@ -57,6 +58,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
         oldest_pending_age_s: how old the oldest of them is, in seconds.
         dead_letters: records that destinations refuse.
         fullness: how full the journal is, from 0 to 1.
+        notes: what is not wrong and yet worth knowing, one line each; they change no status.
     """
 
     status: str
@@ -65,6 +67,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     oldest_pending_age_s: float = 0.0
     dead_letters: int = 0
     fullness: float = 0.0
+    notes: list[str] = []
 
     @property
     def http_status(self) -> int:
@@ -122,6 +125,31 @@ def fullness(found: Observation) -> float:
     if found.free_bytes >= 0:
         limit = min(limit, found.journal_bytes + found.free_bytes)
     return min(found.journal_bytes / limit, 1.0) if limit > 0 else 1.0
+
+
+def together(found: Sequence[tuple[str, Health]], notes: Sequence[str] = ()) -> Health:
+    """The health of a process with several journals: the worst, and the sums.
+
+    Args:
+        found: a journal's path, and the health of its provider; at least one.
+        notes: what is to be said besides.
+    """
+    reasons: dict[str, str] = {}  # what concerns the whole process is the same in each of them
+    for status in (FAILING, DEGRADED):
+        for journal, health in found:
+            if health.status == status:
+                for reason in health.reasons:
+                    reasons.setdefault(reason, reason if len(found) == 1 else f"{reason} (journal {journal})")
+    each = [health for _, health in found]
+    return Health(
+        status=max((health.status for health in each), key=(OK, DEGRADED, FAILING).index),
+        reasons=list(reasons.values()),
+        pending=sum(health.pending for health in each),
+        oldest_pending_age_s=max(health.oldest_pending_age_s for health in each),
+        dead_letters=sum(health.dead_letters for health in each),
+        fullness=max(health.fullness for health in each),
+        notes=list(notes),
+    )
 
 
 def not_configured() -> Health:

@@ -6,11 +6,16 @@ import asyncio
 import importlib
 import logging
 import threading
-from collections.abc import Iterable
+import time
+import weakref
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from .checkup import Health, ThresholdOptions, Thresholds, not_configured
+import msgspec
+
+from .checkup import Health, ThresholdOptions, Thresholds, not_configured, together
 from .errors import ConfigurationError, JournalError, NotConfiguredError
+from .flushing import deadline_after
 from .forks import in_child
 from .health import FlushResult, ProviderStatus
 from .logger import AuditLogger
@@ -22,6 +27,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 _provider: AuditProvider | None = None
+_of_captures: tuple[weakref.ref[AuditProvider], ...] = ()
 _lock = threading.Lock()
 _log = own_log("default")
 
@@ -119,6 +125,47 @@ def current() -> AuditProvider | None:
     return _provider
 
 
+def count_in(provider: AuditProvider) -> None:
+    """A capture has made a provider of its own: ``status``, ``check_health`` and ``flush`` are to look at it too."""
+    global _of_captures  # noqa: PLW0603 - one process, one list
+    with _lock:
+        _of_captures = (*map(weakref.ref, _living_of_captures()), weakref.ref(provider))
+
+
+def _living_of_captures() -> list[AuditProvider]:
+    found = [known() for known in _of_captures]
+    return [provider for provider in found if provider is not None and not provider.is_shut_down]
+
+
+def _all() -> list[AuditProvider]:
+    """The providers that live in this process: the process-wide one first, then the captures' own.
+
+    Raises:
+        NotConfiguredError: there is none.
+    """
+    own = sorted(_living_of_captures(), key=_place)
+    return own if own and _provider is None else [get_provider(), *own]
+
+
+def _place(provider: AuditProvider) -> str:
+    return str(provider.settings.journal)
+
+
+def _notes(providers: Sequence[AuditProvider]) -> list[str]:
+    """What is not wrong and yet worth knowing of the process as a whole."""
+    provider = _provider
+    if provider is None:
+        count = len(providers)
+        have = "AuditHandler has a journal of its own" if count == 1 else "AuditHandlers have journals of their own"
+        return [f"no process-wide provider; {count} {have} at {', '.join(map(_place, providers))}"]
+    reachability = importlib.import_module("otel_audit.capture.reachability")
+    if isinstance(provider, AuditProvider) and not provider.journal.emitted and not reachability.is_captured():
+        return [
+            "no record yet, and no logger has an AuditHandler: give configure() loggers=[…] to capture what is logged"
+        ]
+    return []
+
+
 def get_audit_logger(name: str | None = None) -> AuditLogger:
     """A logger for audit events; may be called before ``configure()``.
 
@@ -131,6 +178,8 @@ def get_audit_logger(name: str | None = None) -> AuditLogger:
 def flush(timeout_s: float = 30.0) -> FlushResult:
     """Wait until every required destination has everything that is in the journal now.
 
+    That of a handler with a journal of its own is waited for too.
+
     Args:
         timeout_s: how long to wait, in seconds.
 
@@ -138,9 +187,12 @@ def flush(timeout_s: float = 30.0) -> FlushResult:
         Counts of what was delivered, pending, dead-lettered and damaged; true only where nothing is pending or damaged.
 
     Raises:
-        NotConfiguredError: ``configure()`` was not called.
+        NotConfiguredError: ``configure()`` was not called, and no handler has a journal of its own.
+        ConfigurationError: the time is no number.
     """
-    return get_provider().flush(timeout_s)
+    deadline = deadline_after(timeout_s)
+    results = [each.flush(max(deadline - time.monotonic(), 0.0)) for each in _all()]
+    return FlushResult(tuple(destination for result in results for destination in result.destinations))
 
 
 def shutdown(timeout_s: float = 30.0) -> FlushResult | None:
@@ -151,17 +203,25 @@ def shutdown(timeout_s: float = 30.0) -> FlushResult | None:
 
     Returns:
         As :func:`flush`; ``None`` where nothing was configured.
+
+    Raises:
+        ConfigurationError: the time is no number.
+        JournalError: the last record could not be written, or the last sync failed.
     """
     return _provider.shutdown(timeout_s) if _provider is not None else None
 
 
 def status() -> ProviderStatus:
-    """How this process's auditing is doing.
+    """How this process's auditing is doing: the process-wide provider, or else the first handler's own.
+
+    Those of the other handlers with a journal of their own are its ``others``.
 
     Raises:
-        NotConfiguredError: ``configure()`` was not called.
+        NotConfiguredError: ``configure()`` was not called, and no handler has a journal of its own.
     """
-    return get_provider().status()
+    providers = _all()
+    first, *others = [each.status() for each in providers]
+    return msgspec.structs.replace(first, notes=_notes(providers), others=others)
 
 
 def check_health(**thresholds: Unpack[ThresholdOptions]) -> Health:
@@ -176,10 +236,14 @@ def check_health(**thresholds: Unpack[ThresholdOptions]) -> Health:
 
     Returns:
         ``status`` (``"ok"``, ``"degraded"``, ``"failing"``), ``reasons``, ``http_status``, and what was measured.
-        Without ``configure()`` it is failing.
+        Handlers with a journal of their own count.  Without one, and without ``configure()``, it is failing.
     """
-    provider = _provider
-    return provider.check_health(Thresholds(**thresholds)) if provider is not None else not_configured()
+    limits = Thresholds(**thresholds)
+    try:
+        providers = _all()
+    except NotConfiguredError:
+        return not_configured()
+    return together([(_place(each), each.check_health(limits)) for each in providers], _notes(providers))
 
 
 async def aflush(timeout_s: float = 30.0) -> FlushResult:

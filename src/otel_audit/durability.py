@@ -12,6 +12,7 @@ import msgspec
 
 from .delivery.shipper import Shipper
 from .errors import ConfigurationError, DeliveryFilteredError, DeliveryRefusedError, DeliveryTimeoutError
+from .flushing import deadline_after
 from .journal.journal import Journal
 from .receipt import AuditReceipt
 from .record import AuditRecord
@@ -174,4 +175,4 @@ def _missing(receipt: AuditReceipt, wanting: Sequence[Shipper]) -> list[str]:
 
 
 def _deadline(timeout_s: float | None) -> float:
-    return time.monotonic() + (DELIVERY_TIMEOUT_S if timeout_s is None else timeout_s)
+    return deadline_after(DELIVERY_TIMEOUT_S if timeout_s is None else timeout_s)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from typing import Final
 
 from .delivery.shipper import Shipper, drain
+from .errors import ConfigurationError, describe
 from .health import DestinationStatus, FlushResult, emitted_after, last_sequence
 from .journal.cursor import Cursor
 from .journal.journal import Journal
@@ -14,6 +16,17 @@ from .journal.segment import list_segments
 from .journal.streams import StreamDirectory
 
 _EMITTED_MAX: Final = 50_000
+
+
+def deadline_after(timeout_s: float) -> float:
+    """The moment by the monotonic clock when a time to wait is over.
+
+    Raises:
+        ConfigurationError: the time is no number of seconds.
+    """
+    if isinstance(timeout_s, bool) or not isinstance(timeout_s, (int, float)) or math.isnan(timeout_s):
+        raise ConfigurationError(f"timeout_s: expected seconds, as a number like 30.0, not {describe(timeout_s)}")
+    return time.monotonic() + timeout_s
 
 
 class Tails:
@@ -83,7 +96,7 @@ class Reckoning:
             timeout_s: how long, in seconds.
             only_ours: do not wait for what another process serves: this one can end before.
         """
-        deadline = time.monotonic() + timeout_s
+        deadline = deadline_after(timeout_s)
         required = [
             shipper
             for shipper in self._shippers

@@ -91,7 +91,12 @@ class FlushResult(msgspec.Struct, frozen=True):
 
 
 class ProviderStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """How this process's auditing is doing."""
+    """How this process's auditing is doing.
+
+    Attributes:
+        notes: what is not wrong and yet worth knowing, one line each.
+        others: of the handlers that have a journal of their own, where this is another one's.
+    """
 
     journal: str
     stream_id: str | None
@@ -100,6 +105,8 @@ class ProviderStatus(msgspec.Struct, frozen=True, kw_only=True):
     destinations: list[DestinationStatus]
     counters: dict[str, int]
     unreachable_handlers: list[str]
+    notes: list[str] = []
+    others: list[ProviderStatus] = []
 
 
 class PendingStatus(msgspec.Struct, frozen=True, kw_only=True):

@@ -20,7 +20,7 @@ from .delivery.destination import ELSEWHERE
 from .delivery.shipper import Shipper
 from .durability import Durabilities, Durability
 from .errors import AuditError, EmitError, InvalidRecordError, JournalClosedError, JournalError, JournalFullError
-from .flushing import Reckoning
+from .flushing import Reckoning, deadline_after
 from .forks import in_child, notice_here
 from .health import FlushResult, ProviderStatus, write_process_state
 from .journal.layout import Layout
@@ -361,7 +361,7 @@ class AuditProvider:
             JournalError: the last record could not be written, or the last sync failed.
         """
         notice_here()
-        deadline = time.monotonic() + timeout_s
+        deadline = deadline_after(timeout_s)
         if self.is_shut_down:
             return FlushResult(tuple(self.reckoning.destinations()))
         self.is_shut_down = True

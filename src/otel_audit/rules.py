@@ -69,7 +69,8 @@ class Outcome(str, Enum):
 def check_id(field: str, value: object) -> None:
     """An identifier is a string that is not empty and not longer than :data:`ID_LENGTH_MAX` characters."""
     if not isinstance(value, str):
-        raise InvalidRecordError(field, "must be a string", value)
+        kind, _, part = field.partition(".")
+        raise InvalidRecordError(field, f"must be a string: str(…){f' or {kind.title()}(…)' if part else ''}", value)
     if not value:
         raise InvalidRecordError(field, "must not be empty", value)
     if len(value) > ID_LENGTH_MAX:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import time
 from collections.abc import Iterator
@@ -13,8 +14,10 @@ import pytest
 
 import otel_audit
 from otel_audit import default
+from otel_audit.capture import reachability
+from otel_audit.capture.stdlib import AuditHandler
 from otel_audit.checkup import DEGRADED, FAILING, OK, Health, Thresholds, fullness, judge
-from otel_audit.errors import BlockedExportError, RetryableExportError
+from otel_audit.errors import BlockedExportError, ConfigurationError, NotConfiguredError, RetryableExportError
 from otel_audit.health import DestinationStatus
 from otel_audit.observation import Observation
 from support.delivery import Sink, until
@@ -132,6 +135,13 @@ def configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]
         provider.shutdown(0.0)
 
 
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever handlers of other tests are still open."""
+    monkeypatch.setattr(default, "_of_captures", ())
+
+
+@pytest.mark.usefixtures("alone")
 def test_without_a_configuration_it_is_failing() -> None:
     """It does not raise: a probe is no place for a traceback."""
     health = otel_audit.check_health()
@@ -185,3 +195,91 @@ def test_a_journal_that_is_gone_is_failing(configured: Any, monkeypatch: pytest.
     health = otel_audit.check_health()
     assert health.status == FAILING
     assert health.reasons == ["the journal cannot be read: input/output error"]
+
+
+# -- of handlers with a journal of their own ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def handler(tmp_path: Path, alone: None) -> Iterator[Any]:
+    """Makes such handlers."""
+    made: list[AuditHandler] = []
+
+    def make(name: str, **options: Any) -> AuditHandler:
+        options = {"journal": tmp_path / name, "destinations": {}, "allow_volatile": True, **options}
+        made.append(AuditHandler(**options))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+def log(handler: AuditHandler) -> None:
+    """One record, by the handler alone."""
+    fields = {"msg": "user.login", "levelno": 20, "actor": "u-1", "outcome": "success"}
+    handler.emit(logging.makeLogRecord(fields))
+
+
+def test_a_handler_of_its_own_is_enough(handler: Any, tmp_path: Path) -> None:
+    """``dictConfig`` alone is a configuration: it is well, and said that there is no process-wide provider."""
+    log(handler("one", destinations={"archive": f"file:{tmp_path}/audit.jsonl"}))
+    result = otel_audit.flush(30.0)
+    assert (bool(result), result.delivered) == (True, 2)
+    note = f"no process-wide provider; 1 AuditHandler has a journal of its own at {tmp_path / 'one'}"
+    health = otel_audit.check_health()
+    assert (health.status, health.reasons, health.notes) == (OK, [], [note])
+    status = otel_audit.status()
+    assert (status.records, status.notes, status.others) == (2, [note], [])
+
+
+def test_all_handlers_count(handler: Any, configured: Any, tmp_path: Path) -> None:
+    """Beside a process-wide provider too: what is not well in one of them is said, with its journal."""
+    provider = configured(destinations={})
+    log(handler("one"))
+    log(handler("two", destinations={"down": Sink(BlockedExportError("401"))}))
+    assert not otel_audit.flush(0.0)
+    until(lambda: otel_audit.check_health().status == DEGRADED)
+    (reason,) = otel_audit.check_health().reasons
+    assert reason.startswith("destination down is blocked: 401")
+    assert reason.endswith(f"(journal {tmp_path / 'two'})")
+    status = otel_audit.status()
+    assert status.journal == str(provider.settings.journal)
+    assert [each.journal for each in status.others] == [str(tmp_path / "one"), str(tmp_path / "two")]
+
+
+def test_one_that_is_closed_does_not_count(handler: Any) -> None:
+    """Then nothing is configured any more."""
+    made = handler("one")
+    log(made)
+    made.close()
+    assert otel_audit.check_health().status == FAILING
+    with pytest.raises(NotConfiguredError):
+        otel_audit.status()
+    with pytest.raises(NotConfiguredError):
+        otel_audit.flush()
+
+
+def test_forgotten_loggers_are_a_note(configured: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``configure()`` alone captures nothing that is logged: said while there is no record, and no failure."""
+    monkeypatch.setattr(reachability, "_attached", lambda: iter(()))
+    monkeypatch.setattr(reachability, "_processors", set())
+    provider = configured(destinations={})
+    for found in (otel_audit.check_health(), otel_audit.status()):
+        assert "no logger has an AuditHandler" in found.notes[0]
+    assert otel_audit.check_health().status == OK
+    monkeypatch.setattr(reachability, "_attached", lambda: iter([(None, None)]))
+    assert otel_audit.check_health().notes == []
+    monkeypatch.setattr(reachability, "_attached", lambda: iter(()))
+    login(provider.get_audit_logger())
+    assert otel_audit.check_health().notes == []
+
+
+@pytest.mark.parametrize("timeout_s", [None, "x", True, float("nan")])
+@pytest.mark.parametrize("call", [otel_audit.flush, otel_audit.shutdown])
+def test_a_time_that_is_none_is_a_clear_error(configured: Any, call: Any, timeout_s: Any) -> None:
+    """Not a ``TypeError`` from some place further in."""
+    provider = configured(destinations={})
+    for each in (call, getattr(provider, call.__name__)):
+        with pytest.raises(ConfigurationError, match="timeout_s: expected seconds"):
+            each(timeout_s)

@@ -28,7 +28,7 @@ from ..durability import Durability
 from ..errors import ConfigurationError, InvalidRecordError, describe
 from ..record import AuditRecord
 from ..rules import check_event_name, severity_of
-from . import once
+from . import once, reachability
 from .draft import Draft, unreadable
 from .eventdict import MARKER
 from .fields import EVENT_NAME
@@ -89,6 +89,7 @@ class AuditLogRecordProcessor(sdk_logs.LogRecordProcessor):
         self._otherwise = otherwise
         self._event_name = event_name
         self._sink = Sink(provider, on_error=on_error, strict=strict, durability=durability)
+        reachability.register_processor(self)
 
     def on_emit(self, log_record: Any) -> None:
         """Journal the record if it is an audit event; else hand it on to ``otherwise``.

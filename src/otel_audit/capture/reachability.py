@@ -30,12 +30,23 @@ class Unreachable:
 
 
 _handlers: weakref.WeakSet[logging.Handler] = weakref.WeakSet()
+_processors: weakref.WeakSet[Any] = weakref.WeakSet()
 _expected: dict[str, logging.Handler] = {}
 
 
 def register(handler: logging.Handler) -> None:
     """Called by each ``AuditHandler`` when it is made."""
     _handlers.add(handler)
+
+
+def register_processor(processor: object) -> None:
+    """Called by each processor of structlog and of OpenTelemetry's SDK when it is made."""
+    _processors.add(processor)
+
+
+def is_captured() -> bool:
+    """Whether anything logged can become an audit record: a logger has an ``AuditHandler``, or there is a processor."""
+    return bool(_processors) or any(True for _ in _attached())
 
 
 def expect(logger: str, handler: logging.Handler) -> None:

@@ -230,6 +230,7 @@ class Sink:
                 try:
                     own = build_provider("AuditHandler()", **self._options)
                     own.unreachable_handlers = lambda: [str(found) for found in reachability.unreachable_handlers()]
+                    default.count_in(own)
                     self.fixed = own
                 finally:
                     self._building = False

@@ -25,7 +25,7 @@ from ..errors import ConfigurationError, InvalidRecordError
 from ..receipt import AuditReceipt
 from ..record import AuditRecord
 from ..rules import check_event_name
-from . import eventdict, logrecord, once
+from . import eventdict, logrecord, once, reachability
 from .draft import Draft, unreadable
 from .shapes import Shapes
 from .sink import LOGGER, OnError, Provider, Sink, warn_of_filled
@@ -80,6 +80,7 @@ class StructlogAuditProcessor:
         self._record_id_key = record_id_key
         self._event_name = event_name
         self._sink = Sink(provider, on_error=on_error, strict=strict, durability=durability)
+        reachability.register_processor(self)
         apart = _READ_HERE | _CAREFUL
         self._named = Shapes(apart, (sc.LOGGER_NAME, *_SEVERITY), careful=_CAREFUL)
         self._nameless = Shapes(apart, _SEVERITY, careful=_CAREFUL)

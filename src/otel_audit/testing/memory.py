@@ -13,6 +13,7 @@ from typing import Any
 from .. import semconv as sc
 from ..batch import StoredRecord
 from ..canonical import sequence_fragment
+from ..checkup import FAILING, OK, Health, Thresholds
 from ..durability import Durability
 from ..errors import JournalClosedError
 from ..health import FlushResult, ProviderStatus
@@ -125,6 +126,11 @@ class RecordingProvider:
         """``emit`` raises from now on."""
         self._shut_down = True
         return FlushResult(())
+
+    def check_health(self, limits: Thresholds | None = None) -> Health:
+        """Well, until it is shut down."""
+        reasons = ["auditing was shut down: nothing is recorded"] if self._shut_down else []
+        return Health(status=FAILING if reasons else OK, reasons=reasons)
 
     def status(self) -> ProviderStatus:
         """Counters, and how many records there are."""
