@@ -297,15 +297,7 @@ def flatten(
     Raises:
         InvalidRecordError: a field has the wrong type or breaks its rule, or a free attribute has a reserved name.
     """
-    flat: dict[str, Any] = {}
-    if attributes is not None:
-        if not isinstance(attributes, Mapping):
-            raise InvalidRecordError("attributes", "must be a mapping of names to values", attributes)
-        for key in attributes:
-            if isinstance(key, str) and (key.startswith(sc.RESERVED_PREFIXES) or key == sc.CONTROL):
-                raise InvalidRecordError(f"attributes[{key!r}]", "is reserved: the journal and the signer write it")
-        flat.update(attributes)
-    flat.update(_entities(actor, target, source))
+    flat: dict[str, Any] = dict(_entities(actor, target, source))
     if action is not None:
         flat[sc.ACTION] = action
     if outcome is not None:
@@ -325,7 +317,25 @@ def flatten(
         flat[sc.SEVERITY_NUMBER], flat[sc.SEVERITY_TEXT] = severity_of(severity)
     if record_id is not None:
         flat[sc.RECORD_ID] = record_id
-    return flat
+    if attributes is None:
+        return flat
+    if not isinstance(attributes, Mapping):
+        raise InvalidRecordError("attributes", "must be a mapping of names to values", attributes)
+    for name, value in attributes.items():
+        if isinstance(name, str) and (name.startswith(sc.RESERVED_PREFIXES) or name == sc.CONTROL):
+            raise InvalidRecordError(f"attributes[{name!r}]", "is reserved: the journal and the signer write it")
+        if name not in flat or _is_same(value, flat[name]) or (name == sc.OUTCOME and _is_same(value, outcome)):
+            continue
+        if (name == sc.ACTOR_TYPE and type(actor) is str) or (name == sc.SOURCE_TYPE and type(source) is str):
+            flat[name] = value  # there it was only assumed
+        else:
+            rule = "is given twice, with different values: by its keyword and in attributes; leave one out"
+            raise InvalidRecordError(name, rule, value)
+    return {**attributes, **flat}
+
+
+def _is_same(one: object, other: object) -> bool:
+    return one is other or (type(one) is type(other) and one == other)
 
 
 def _entities(actor: Actor | str | None, target: Target | str | None, source: Source | str | None) -> dict[str, str]:

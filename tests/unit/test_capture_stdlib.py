@@ -219,6 +219,35 @@ def test_arguments_that_do_not_fit_lose_nothing(
     assert "body: the % arguments do not fit the message" in record.attributes[sc.CONVERTED]
 
 
+@pytest.mark.parametrize(
+    ("message", "unused"),
+    [
+        ("user.login", {"ticket": 7, "user": "u-1"}),
+        ("%(user)s came", {"ticket": 7}),
+        ("%(user)s: %(ticket)05d", None),
+        ("given: %s", None),
+        ("given: %r", None),
+    ],
+)
+@pytest.mark.parametrize("by_queue", [False, True])
+def test_arguments_of_a_mapping_that_the_message_does_not_use_are_kept(
+    logger: logging.Logger, provider: Broken, message: str, unused: Any, by_queue: bool
+) -> None:
+    """Formatting leaves them out without a word; the record does not, and nothing raises for them."""
+    arguments = {"ticket": 7, "user": "u-1"}
+    if by_queue:
+        line = Line(logger, AuditHandler(provider), carry=True)
+        logger.info(message, arguments, extra=WHOLE)
+        line.drain()
+    else:
+        captured(logger, provider, strict=True)
+        logger.info(message, arguments, extra=WHOLE)
+    (record,) = provider.records
+    assert record.body == message % arguments
+    assert record.attributes.get("otel_audit.original.args") == unused
+    assert sc.CONVERTED not in record.attributes
+
+
 class Hostile(dict[str, Any]):
     """A mapping that raises when it is read."""
 

@@ -107,6 +107,7 @@ def test_an_explicit_type_wins_over_the_objects() -> None:
     """The differing part is kept."""
     found = attributes({**WHOLE, "actor": Actor("u-1"), "actor_type": "service"})
     assert (found[sc.ACTOR_TYPE], found[sc.ORIGINAL_PREFIX + sc.ACTOR_TYPE]) == ("service", "user")
+    assert found[sc.CONVERTED] == [f"attributes.{sc.ACTOR_TYPE}: given twice"]
 
 
 @pytest.mark.parametrize("first", ["actor", sc.ACTOR_ID])
@@ -117,6 +118,7 @@ def test_a_field_given_twice_is_one_attribute(first: str) -> None:
     found = attributes({"outcome": "success", **given})
     assert found[sc.ACTOR_ID] == "u-true"
     assert found[sc.ORIGINAL_PREFIX + sc.ACTOR_ID] == "u-forged"
+    assert found[sc.CONVERTED] == [f"attributes.{sc.ACTOR_ID}: given twice"]
 
 
 def test_a_field_given_twice_with_one_value_leaves_no_mark() -> None:

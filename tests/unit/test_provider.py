@@ -45,6 +45,37 @@ def logger(provider: AuditProvider) -> AuditLogger:
 # -- the record and its receipt --------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("attributes", "name"),
+    [
+        ({sc.OUTCOME: "failure"}, sc.OUTCOME),
+        ({sc.ACTOR_ID: "evil"}, sc.ACTOR_ID),
+        ({sc.TENANT: "other"}, sc.TENANT),
+        ({sc.RECORD_ID: "r-2"}, sc.RECORD_ID),
+        ({sc.TARGET_NAME: "x"}, sc.TARGET_NAME),
+    ],
+)
+def test_a_field_and_its_attribute_are_one(
+    root: Path, logger: AuditLogger, attributes: dict[str, Any], name: str
+) -> None:
+    """Two values for one attribute: neither is dropped in silence, the caller is told which it is."""
+    fields = {**LOGIN, "tenant": "acme", "record_id": "r-1", "target": Target("t", name="n"), "attributes": attributes}
+    with pytest.raises(InvalidRecordError, match="given twice") as caught:
+        logger.emit("user.login", **fields)
+    assert caught.value.field == name
+    assert stored(root) == []
+
+
+def test_the_same_value_by_both_names_is_no_error(root: Path, logger: AuditLogger) -> None:
+    """Nor is a type that was only assumed beside one that is given."""
+    for outcome in ("denied", "failure"):
+        given = {sc.ACTOR_ID: "u-42", sc.ACTOR_TYPE: "service", sc.OUTCOME: outcome}
+        login(logger, outcome="denied", attributes=given)
+    for record in stored(root):
+        found = record.attributes
+        assert (found[sc.ACTOR_TYPE], found[sc.OUTCOME], found[sc.ORIGINAL_OUTCOME]) == ("service", "failure", "denied")
+
+
 def test_every_field_is_journaled(root: Path, logger: AuditLogger) -> None:
     """Under its name of the draft, with its type."""
     when = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=timezone.utc)

@@ -103,6 +103,34 @@ class Draft:
             reading.put(ORIGINAL_MESSAGE, message)
 
 
+def unused_arguments(template: object, arguments: Any) -> dict[Any, Any]:
+    """The ``%`` arguments of a mapping that a message does not use: formatting leaves them out without a word."""
+    if not isinstance(arguments, Mapping):
+        return {}
+    try:
+        seen = _Seen(arguments)
+        str(template) % seen
+    except Exception:  # noqa: BLE001 - it does not fit the message, or an argument's own ``__str__``
+        return {}
+    return seen.unused
+
+
+class _Seen:
+    """A mapping of ``%`` arguments that notes which of them are used."""
+
+    def __init__(self, arguments: Mapping[Any, Any]) -> None:
+        self._arguments = arguments
+        self.unused = dict(arguments)
+
+    def __getitem__(self, name: Any) -> Any:
+        self.unused.pop(name, None)
+        return self._arguments[name]
+
+    def __repr__(self) -> str:  # for a ``%s`` or ``%r`` that takes the mapping as a whole
+        self.unused.clear()
+        return ""
+
+
 def unreadable(message: Any, error: Exception) -> Draft:
     """What can be had of an event whose values raise when they are read: its text, and why there is no more."""
     draft = Draft({}, text_of(message), nameable=False)

@@ -14,7 +14,8 @@ from typing import Any, Final
 
 from .. import semconv as sc
 from ..rules import severity_of, timestamp_to_ns
-from .draft import Draft, exception_attributes
+from .draft import Draft, exception_attributes, unused_arguments
+from .fields import ORIGINAL_ARGUMENTS
 
 APART: Final = frozenset({"event", "positional_args", "exc_info", "stack_info", "_record", "_from_structlog"})
 """Keys that are structlog's own."""
@@ -34,6 +35,9 @@ def read(event: Mapping[str, Any]) -> Draft:
     message, nameable, misfits = _message(event)
     draft = Draft(given, message, nameable=nameable)
     draft.misfits = misfits
+    unused = unused_arguments(event.get("event"), _fitting(event.get("positional_args")))
+    if unused:
+        draft.found[ORIGINAL_ARGUMENTS] = unused
     if "timestamp" in given:
         draft.timestamp_ns = timestamp_ns(given["timestamp"])
         original = given.pop("timestamp")
@@ -93,12 +97,21 @@ def _message(event: Mapping[str, Any]) -> tuple[Any, bool, Any]:
     if not arguments:
         return message, True, None
     try:
-        fitting = arguments
-        if len(arguments) == 1 and isinstance(arguments[0], Mapping) and arguments[0]:
-            fitting = arguments[0]
-        return str(message) % fitting, False, None
+        return str(message) % _fitting(arguments), False, None
     except Exception:  # noqa: BLE001 - bad arguments, or an argument's own ``__str__``
         return message, False, list(arguments)
+
+
+def _fitting(arguments: Any) -> Any:
+    """Positional arguments as ``%`` takes them: the one that is a mapping is taken by its names."""
+    if (
+        isinstance(arguments, (tuple, list))
+        and len(arguments) == 1
+        and isinstance(arguments[0], Mapping)
+        and arguments[0]
+    ):
+        return arguments[0]
+    return arguments
 
 
 def _read_exception(event: Mapping[str, Any], draft: Draft) -> None:

@@ -129,8 +129,7 @@ class Reading:
             if attribute not in short:
                 short[attribute] = value
             elif not _same(short[attribute], value):
-                self.fault(attribute, "is given twice, with different values", value)
-                self.keep(attribute, value)
+                self._keep_second(attribute, value)
         for attribute, value in short.items():
             if value is not None:
                 _READERS[_BY_ATTRIBUTE[attribute].kind](self, attribute, value)
@@ -230,8 +229,14 @@ class Reading:
         for part, name in names.items():
             given = parts.get(part)
             if given is not None and into.setdefault(name, given) is not given and not _same(into[name], given):
-                self.keep(name, given)
+                self._keep_second(name, given)
         return identifier
+
+    def _keep_second(self, name: str, value: Any) -> None:
+        """Keep what was given for an attribute that has another value already: it has one, and never two."""
+        self.fault(name, "is given twice, with different values", value)
+        self.keep(name, value)
+        self.note(name, "given twice")
 
 
 def text_of(value: Any) -> str:

@@ -9,8 +9,8 @@ from typing import Any, Final
 from .. import semconv as sc
 from ..context import current_trace
 from . import eventdict
-from .draft import Draft, exception_attributes, severity_of_level
-from .fields import text_of
+from .draft import Draft, exception_attributes, severity_of_level, unused_arguments
+from .fields import ORIGINAL_ARGUMENTS, text_of
 
 STANDARD: Final = frozenset(logging.LogRecord("", 0, "", 0, "", (), None).__dict__) | {
     "asctime",
@@ -48,9 +48,11 @@ def read(record: logging.LogRecord, apart: Collection[str], include: Collection[
     state = record.__dict__
     carried: Mapping[str, Any] = carried_by(record) or {}
     message, nameable, misfits = message_of(record)
+    unused = unused_arguments(record.msg, record.args)
     melted = carried and is_melted(record)
     if melted:
         message, nameable, misfits = carried["message"], carried["nameable"], carried["misfits"]
+        unused = carried["unused"]
     given = {name: value for name, value in state.items() if name not in apart}
     if CARRIED in state and not carried:
         given[CARRIED] = state[CARRIED]
@@ -59,6 +61,8 @@ def read(record: logging.LogRecord, apart: Collection[str], include: Collection[
     else:
         draft = Draft(given, message, nameable=nameable)
         draft.misfits = misfits
+    if unused:
+        draft.found[ORIGINAL_ARGUMENTS] = unused
     _describe(record, draft)
     if carried:
         draft.facts = carried["facts"]
@@ -124,12 +128,14 @@ def is_melted(record: logging.LogRecord) -> bool:
 def carry(record: logging.LogRecord) -> dict[str, Any]:
     """What a queue's handler would take away: the message as it was, the exception, the stack."""
     message, nameable, misfits = message_of(record)
+    unused = unused_arguments(record.msg, record.args)
     if misfits is not None:
         record.args = None  # formatting it would raise in the queue's handler, which then drops the record
     return {
         "message": message if isinstance(message, (str, Mapping)) else text_of(message),
         "nameable": nameable,
         "misfits": misfits,
+        "unused": unused,
         "exception": exception_attributes(record.exc_info, record.exc_text),
         "stack": record.stack_info,
     }

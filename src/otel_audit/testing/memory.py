@@ -53,7 +53,7 @@ class RecordingProvider:
         self._chosen = ChosenIds()
         self._previous_hash = ""
         self._lock = threading.RLock()
-        self._shut_down = False
+        self.is_shut_down = False
 
     def __len__(self) -> int:
         return len(self.records)
@@ -85,7 +85,7 @@ class RecordingProvider:
         observed_ns = time.time_ns()
         head, tail = prepare(record, observed_ns, strict=self.settings.strict if strict is None else strict)
         with self._lock:
-            if self._shut_down:
+            if self.is_shut_down:
                 raise JournalClosedError("the provider was shut down")
             claim = Claim(self._chosen, record, self) if chosen_id else None
             first = claim.take() if claim is not None else None
@@ -124,12 +124,12 @@ class RecordingProvider:
 
     def shutdown(self, timeout_s: float = 30.0) -> FlushResult:
         """``emit`` raises from now on."""
-        self._shut_down = True
+        self.is_shut_down = True
         return FlushResult(())
 
     def check_health(self, limits: Thresholds | None = None) -> Health:
         """Well, until it is shut down."""
-        reasons = ["auditing was shut down: nothing is recorded"] if self._shut_down else []
+        reasons = ["auditing was shut down: nothing is recorded"] if self.is_shut_down else []
         return Health(status=FAILING if reasons else OK, reasons=reasons)
 
     def status(self) -> ProviderStatus:
@@ -138,7 +138,7 @@ class RecordingProvider:
             journal="",
             stream_id=self._stream_id,
             records=len(self.records),
-            shut_down=self._shut_down,
+            shut_down=self.is_shut_down,
             destinations=[],
             counters=self.counters.read(),
             unreachable_handlers=[],
