@@ -326,11 +326,13 @@ class StreamWriter:
             segment.synced_end = segment.end
             state.synced_sequence = state.sequence
             try:
-                new = new_segment(self._layout, self.directory, state.sequence + 1)
+                # In one step of the interpreter it is made and known, so that no interrupt leaves it open and nameless.
+                self._left_behind.extend(map(new_segment, [self._layout], [self.directory], [state.sequence + 1]))
             except OSError as error:
                 self._roll_at = segment.end + self._segment_bytes_max // 8 + 1
                 self.notes.append(f"a new segment could not be made: {error.strerror}; the old one is used for longer")
                 return
+            new = self._left_behind[-1]
             self._left_behind.append(segment)
             state.segment = new
             self._roll_at = self._segment_bytes_max
@@ -363,7 +365,7 @@ class StreamWriter:
             self._close_left_behind()
 
     def _close_left_behind(self) -> None:
-        """Close the segments that were left, those of interrupted calls too."""
+        """Close the segments that were left, and those that an interrupted call made."""
         while self._left_behind:
             if self._left_behind[-1] is not self._state.segment:
                 self._left_behind[-1].close()

@@ -147,7 +147,7 @@ def test_ctrl_c_at_any_moment_of_an_emit(tmp_path: Path, count: int, durability:
     left_open = len(os.listdir("/proc/self/fd")) - before
     provider.shutdown()
     said = story.check(tmp_path / "journal")
-    print(f"{tries} emits, what was said by {count} interrupted ones:", dict(said))
+    print(f"{left_open} left open, {tries} emits, what was said by {count} interrupted ones:", dict(said))
     assert said[True] > 0
     assert said[False] > 0
     assert said[None] <= count // 20, "that it is not known stays rare"

@@ -259,7 +259,7 @@ def test_a_full_tmpfs_takes_whole_lines_or_none(tmp_path: Path):
     needs(os.geteuid() == 0, "tmpfs", "mounting a tmpfs needs root")
     point = tmp_path / "small"
     point.mkdir()
-    shell("mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", point)
+    shell("mount", "-t", "tmpfs", "-o", "size=192k", "tmpfs", point)
     try:
         layout = make_layout(point)
         writer = make_writer(layout)
@@ -273,7 +273,7 @@ def test_a_full_tmpfs_takes_whole_lines_or_none(tmp_path: Path):
         assert written(writer) == kept
         size = os.path.getsize(segment_path(writer.directory, 1))
         assert size % os.sysconf("SC_PAGE_SIZE") != 0
-        shell("mount", "-o", "remount,size=256k", point)
+        shell("mount", "-o", "remount,size=512k", point)
         writer.append(make_entry("with room"))
         writer.close()
         assert written(writer) == [*kept, "with room"]
@@ -722,3 +722,23 @@ def test_a_sync_that_meets_the_end_of_the_stream_neither_fails_nor_opens_it_agai
     assert writer.closed
     assert not writer.notes
     assert len([call for call in files.calls if call.operation == "open"]) == opened
+
+
+def test_a_segment_that_an_interrupted_call_made_is_closed(layout: Layout):
+    """Between the making of a segment and the moment at which the writer uses it, a Ctrl-C may strike."""
+    writer = make_writer(layout, segment_bytes=1)
+    open_now = Path("/proc/self/fd")
+    needs(open_now.exists(), "proc", "the system does not say which descriptors are open")
+
+    class Interrupted(list):
+        def append(self, _: object) -> None:
+            raise KeyboardInterrupt
+
+    writer._left_behind = Interrupted()
+    before = len(os.listdir(open_now))
+    with pytest.raises(KeyboardInterrupt):
+        writer.append(make_entry())
+    writer._left_behind = list(writer._left_behind)
+    writer.append(make_entry("r-2"))
+    assert len(os.listdir(open_now)) == before
+    assert written(writer) == ["r-2"]
