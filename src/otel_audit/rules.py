@@ -29,6 +29,7 @@ FUTURE_NS_MAX: Final = 5_000_000_000
 """How far a caller's timestamp may lie behind the moment of ``emit``'s clock, in nanoseconds, to be clamped."""
 
 _EVENT_NAME = re.compile(r"[a-z][a-z0-9_-]*(?:\.[a-z0-9_-]+)+")
+_LIKE_EVENT_NAME = re.compile(r"\s*[^\W\d][\w-]*(?:\.[\w-]+)+\s*")
 _ACTION = re.compile(r"[A-Z][A-Z0-9_.:-]*")
 _TRACE_ID = re.compile(r"(?!0{32})[0-9a-f]{32}")
 _SPAN_ID = re.compile(r"(?!0{16})[0-9a-f]{16}")
@@ -81,6 +82,11 @@ def check_actor_type(field: str, value: object) -> None:
     """``user``, ``service`` or ``system``."""
     if not isinstance(value, str) or value not in sc.ACTOR_TYPES:
         raise InvalidRecordError(field, f"must be one of {sorted(sc.ACTOR_TYPES)}", value)
+
+
+def is_like_name(value: object) -> bool:
+    """Whether it was probably meant as an event name: dotted words without a space between them, ``User.Login``."""
+    return isinstance(value, str) and len(value) <= EVENT_NAME_LENGTH_MAX and bool(_LIKE_EVENT_NAME.fullmatch(value))
 
 
 def is_event_name(value: object) -> bool:

@@ -13,7 +13,7 @@ from opentelemetry.sdk._logs import LoggerProvider
 
 from otel_audit import AuditHandler, AuditLogRecordProcessor, StructlogAuditProcessor, audit_context
 from otel_audit import semconv as sc
-from otel_audit.capture import draft, fields
+from otel_audit.capture import draft, fields, sink
 from otel_audit.errors import InvalidRecordError
 from otel_audit.record import AuditRecord
 from otel_audit.testing import RecordingProvider
@@ -130,3 +130,75 @@ def test_levels_and_addresses_are_remembered_within_bounds() -> None:
     for number in range(9000):
         fields.address_type(f"10.{number // 65536}.{number // 256 % 256}.{number % 256}")
     assert len(fields._address_types) <= 4096
+
+
+# -- what the author of a call should look at -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing was said of any call site yet."""
+    monkeypatch.setattr(sink, "_warned", set())
+
+
+@every_capture
+@pytest.mark.usefixtures("fresh")
+def test_an_outcome_that_is_no_word_for_one_is_counted_and_said_once(
+    log: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A typo must not go through as ``unknown`` in silence; its value is in the record alone."""
+    provider = RecordingProvider()
+    for _ in range(3):
+        log(provider, "user.login", {"actor": "u-42", "outcome": "succes"})
+    log(provider, "user.login", {"actor": "u-42", "outcome": "denied"})
+    assert [record.outcome.value for record in provider] == ["unknown"] * 3 + ["failure"]
+    assert provider.records[0].attributes[sc.ORIGINAL_OUTCOME] == "succes"
+    (said,) = caplog.messages
+    assert "an outcome that is not understood at " in said
+    assert "str of length 6 stands as 'unknown'" in said
+    assert provider.counters.read() == {"records.outcome_not_understood": 3}
+
+
+@every_capture
+@pytest.mark.usefixtures("fresh")
+@pytest.mark.parametrize("message", ["User.Login", "user.login ", "\tuser.login", "Üser.login", "user.Login_2"])
+def test_a_message_that_was_meant_as_a_name_is_said_once(
+    log: Callable[..., None], message: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is the body of an event of the default name, and the rule is named; whether its shape is known or not."""
+    provider = RecordingProvider()
+    whole = {"actor": "u-42", "outcome": "success"}
+    for each in ("user.login", "user.login", message, message):
+        log(provider, each, whole)
+    assert [(record.event_name, record.body) for record in provider][2:] == [(sc.EVENT_DEFAULT, message)] * 2
+    (said,) = caplog.messages
+    assert "looks like an event name and is none" in said
+    assert "dotted, lower-case ASCII" in said
+
+
+@every_capture
+@pytest.mark.usefixtures("fresh")
+@pytest.mark.parametrize("message", ["somebody came", "Done.", "login", "it was v1.2 of it", "a.b: no", "…", ""])
+def test_a_plain_message_is_nothing_to_be_said(
+    log: Callable[..., None], message: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Only what was probably meant as a name is."""
+    provider = RecordingProvider()
+    for _ in range(3):
+        log(provider, message, {"actor": "u-42", "outcome": "success"})
+    log(provider, message, {"actor": "u-42", "outcome": "success", "event_name": "user.login"})
+    assert caplog.messages == []
+
+
+@every_capture
+@pytest.mark.usefixtures("fresh")
+@pytest.mark.parametrize("given", [{"outcome": "success"}, {"actor": "u-42", "outcome": "succes"}])
+def test_what_strict_refuses_is_not_said_to_be_filled(
+    log: Callable[..., None], given: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The error has said it all, and there is no record that would lack anything."""
+    provider = RecordingProvider()
+    with pytest.raises(InvalidRecordError):
+        log(provider, "user.login", given, strict=True)
+    assert (caplog.messages, len(provider)) == ([], 0)
+    assert provider.counters.read() == {"records.failed": 1}

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from .. import semconv as sc
 from ..record import AuditRecord, new_record_id
-from ..rules import is_event_name, severity_of
+from ..rules import is_event_name, is_like_name, severity_of
 from .fields import BODY, ORIGINAL_ARGUMENTS, ORIGINAL_MESSAGE, Reading, text_of
 
 _PLAIN: Final = (Mapping, list, tuple, bytes, bytearray, bool, int, float, type(None))
@@ -30,12 +30,15 @@ class Draft:
         facts: the context that holds for it; ``None``: the current one.
         trace_id, span_id: the trace that it belongs to.
         filled: after :meth:`record`: the mandatory attributes that were missing.
+        not_understood: after :meth:`record`: the outcome, where it is no word for any; else ``None``.
+        misnamed: after :meth:`record`: whether the message looks like an event name, and is none.
         chosen_id: after :meth:`record`: whether its id is the caller's.
     """
 
     __slots__ = (
         "chosen_id",
-        "facts", "filled", "found", "given", "message", "misfits", "nameable", "severity", "span_id", "timestamp_ns",
+        "facts", "filled", "found", "given", "message", "misfits", "misnamed", "nameable",
+        "not_understood", "severity", "span_id", "timestamp_ns",
         "trace_id",
     )  # fmt: skip
 
@@ -51,6 +54,8 @@ class Draft:
         self.trace_id = ""
         self.span_id = ""
         self.filled: list[str] = []
+        self.not_understood: Any = None
+        self.misnamed = False
         self.chosen_id = False
 
     def record(self, default_event_name: str = sc.EVENT_DEFAULT, *, strict: bool = False) -> AuditRecord:
@@ -73,6 +78,7 @@ class Draft:
         self._name_or_body(reading)
         event_name = reading.name_and_fill(default_event_name, self.facts)
         self.filled = reading.filled
+        self.not_understood = reading.not_understood
         self.chosen_id = sc.RECORD_ID in reading.attributes
         if not self.chosen_id:
             reading.attributes[sc.RECORD_ID] = new_record_id()
@@ -99,6 +105,7 @@ class Draft:
         elif reading.body is None:
             if message != reading.event_name:
                 reading.body = message
+                self.misnamed = reading.event_name is None and self.nameable and is_like_name(message)
         elif message != reading.event_name:
             reading.put(ORIGINAL_MESSAGE, message)
 

@@ -100,6 +100,7 @@ class Reading:
         body: as given; ``None`` where none was.
         converted: one note for each value that was changed.
         filled: mandatory attributes that were missing and were filled with ``unknown``.
+        not_understood: the outcome as it was given, where it is no word for any; ``None``: it was understood.
     """
 
     def __init__(self, *, strict: bool = False) -> None:
@@ -109,6 +110,7 @@ class Reading:
         self.body: Any = None
         self.converted: list[str] = []
         self.filled: list[str] = []
+        self.not_understood: Any = None
 
     def read(self, given: Mapping[Any, Any]) -> None:
         """Read names and values, in any order; a short name wins over the attribute's own name."""
@@ -333,6 +335,7 @@ def _outcome(reading: Reading, name: str, value: Any) -> None:
             raise
         read = {name: sc.UNKNOWN, sc.ORIGINAL_OUTCOME: value}
         reading.note(name, "outside the vocabulary")
+        reading.not_understood = value
     reading.attributes[name] = read[name]
     if sc.ORIGINAL_OUTCOME in read:
         reading.keep(name, value)

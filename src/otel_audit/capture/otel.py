@@ -29,10 +29,10 @@ from ..errors import ConfigurationError, InvalidRecordError, describe
 from ..record import AuditRecord
 from ..rules import check_event_name, severity_of
 from . import once, reachability
-from .draft import Draft, unreadable
+from .draft import Draft, unreadable, unused_arguments
 from .eventdict import MARKER
-from .fields import EVENT_NAME
-from .sink import LOGGER, OnError, Provider, Sink, warn_of_filled
+from .fields import EVENT_NAME, ORIGINAL_ARGUMENTS
+from .sink import LOGGER, OnError, Provider, Sink
 
 Select = str | Callable[[Any], bool]
 
@@ -143,7 +143,7 @@ class AuditLogRecordProcessor(sdk_logs.LogRecordProcessor):
         default = self._event_name or provider.settings.default_event_name
         audit: AuditRecord | None = None
         try:
-            audit, chosen_id = self._read(log_record, scope, default, strict=sink.is_strict(provider))
+            audit, chosen_id = self._read(log_record, scope, default, strict=sink.is_strict(provider), say=True)
             try:
                 provider.emit_record(audit, durability=sink.durability, strict=sink.emit_strict, chosen_id=chosen_id)
             except InvalidRecordError as error:
@@ -157,9 +157,9 @@ class AuditLogRecordProcessor(sdk_logs.LogRecordProcessor):
             sink.failed(error, audit or self._read(log_record, scope, default)[0])
 
     def _read(
-        self, log_record: Any, scope: str, default_event_name: str, *, strict: bool = False
+        self, log_record: Any, scope: str, default_event_name: str, *, strict: bool = False, say: bool = False
     ) -> tuple[AuditRecord, bool]:
-        """The record, whatever it is like; says where something mandatory was missing."""
+        """The record, whatever it is like; with ``say`` it says what its author should look at."""
         try:
             draft = _draft(log_record, scope)
             audit = draft.record(default_event_name, strict=strict)
@@ -168,9 +168,8 @@ class AuditLogRecordProcessor(sdk_logs.LogRecordProcessor):
         except Exception as error:  # noqa: BLE001 - a value that raises when it is read; the rest is worth having
             draft = unreadable(log_record.log_record.body, error)
             audit = draft.record(default_event_name)
-        if draft.filled:
-            self._sink.count("records.filled")
-            warn_of_filled(draft.filled, _site())
+        if say:
+            self._sink.remark(draft, _site)
         return audit, draft.chosen_id
 
 
@@ -184,6 +183,9 @@ def _draft(log_record: Any, scope: str) -> Draft:
         given.setdefault(EVENT_NAME, name)
     made_from = _handled()
     draft = Draft(given, record.body, nameable=made_from is None or not made_from.args)
+    unused = unused_arguments(made_from.msg, made_from.args) if made_from is not None else {}
+    if unused:
+        draft.found[ORIGINAL_ARGUMENTS] = unused
     number = getattr(record.severity_number, "value", record.severity_number)
     if isinstance(number, int) and 0 < number <= 24:
         draft.severity = number, str(record.severity_text or severity_of(number)[1])

@@ -18,7 +18,7 @@ from ..canonical import OutsideProfile
 from ..context import with_context
 from ..encoding import Source, new_writer
 from ..record import new_record_id
-from ..rules import ID_LENGTH_MAX, is_action, is_event_name, name_facts
+from ..rules import ID_LENGTH_MAX, is_action, is_event_name, is_like_name, name_facts
 from .fields import BODY, EVENT_NAME, FIELDS, address_type
 
 SHAPES_MAX: Final = 1024
@@ -124,7 +124,7 @@ class Shapes:
                 body = message
         known = self._events.get(event) or self._name(event)
         if known is None:
-            if plan.event_name:
+            if plan.event_name or is_like_name(event):
                 return None
             event, body, known = default, message, name_facts(default)
         action, outcome = known

@@ -19,6 +19,7 @@ from ..receipt import AuditReceipt
 from ..record import AuditRecord, new_record_id
 from ..settings import build_provider
 from . import reachability
+from .draft import Draft
 
 LOGGER: Final = own_log()
 """What this package has to say; records of it and of its children are never captured."""
@@ -209,6 +210,33 @@ class Sink:
         if provider is not None:
             provider.count(name)
 
+    def remark(self, draft: Draft, site: Callable[[], tuple[str, int]]) -> None:
+        """Count and say what the author of a call should look at: in a record that is to be journaled all the same.
+
+        Args:
+            draft: after its ``record()``.
+            site: gives file and line of the call.
+        """
+        if draft.filled:
+            self.count("records.filled")
+            warn_of_filled(draft.filled, site())
+        if draft.not_understood is not None:
+            self.count("records.outcome_not_understood")
+            _warn_once(
+                site(),
+                "an outcome that is not understood",
+                "%s stands as 'unknown', the original is kept beside it; give outcome='success', 'failure' or "
+                "'unknown', or a word for one like 'denied' or True",
+                describe(draft.not_understood),
+            )
+        if draft.misnamed:
+            _warn_once(
+                site(),
+                "a message that looks like an event name and is none",
+                "it is the body of an event of the default name; an event name is dotted, lower-case ASCII (like "
+                "'user.login'), without a space before or after it",
+            )
+
     def close_own(self) -> None:
         """Close a provider of its own without waiting for the network; the next record opens a new one."""
         if not self._options:
@@ -252,24 +280,38 @@ def _with_new_id(record: AuditRecord) -> AuditRecord:
 
 
 _SHORT: Final = {sc.ACTOR_ID: "actor", sc.ACTION: "action", sc.OUTCOME: "outcome"}
-_warned: set[tuple[str, int]] = set()
+_warned: set[tuple[str, int, str]] = set()
 
 
 def warn_of_filled(filled: list[str], site: tuple[str, int]) -> None:
     """Say once per call site that mandatory attributes were missing there."""
-    if site in _warned or len(_warned) > CALL_SITES_MAX:
-        return
-    _warned.add(site)
-    if len(_warned) > CALL_SITES_MAX:
-        warn("more than %d call sites emit incomplete audit records; further ones are not named", CALL_SITES_MAX)
-        return
-    warn(
-        "incomplete audit record at %s:%d: %s filled with 'unknown'; give %s in the call%s (said once per call site)",
-        *site,
+    _warn_once(
+        site,
+        "incomplete audit record",
+        "%s filled with 'unknown'; give %s in the call%s",
         ", ".join(filled),
         ", ".join(f"{_SHORT.get(name, name)}=" for name in filled),
         " (the actor for a block of code: audit_context(actor=…))" if sc.ACTOR_ID in filled else "",
     )
+
+
+def _warn_once(site: tuple[str, int], what: str, message: str, *args: object) -> None:
+    """Say something of a call site, once.
+
+    Args:
+        site: file and line.
+        what: what there is at that place; each such thing is said once.
+        message: why, and what to do.
+        *args: its ``%`` arguments.
+    """
+    key = (*site, what)
+    if key in _warned or len(_warned) > CALL_SITES_MAX:
+        return
+    _warned.add(key)
+    if len(_warned) > CALL_SITES_MAX:
+        warn("more than %d call sites emit incomplete audit records; further ones are not named", CALL_SITES_MAX)
+        return
+    warn(f"{what} at %s:%d: {message} (said once per call site)", *site, *args)
 
 
 def warn(message: str, *args: object) -> None:

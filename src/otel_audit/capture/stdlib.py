@@ -31,7 +31,7 @@ from . import logrecord, once, reachability
 from .draft import severity_of_level, unreadable
 from .kept import KEPT_MAX, Kept
 from .shapes import Shapes
-from .sink import LOGGER, OnError, Provider, Sink, report, warn, warn_of_filled
+from .sink import LOGGER, OnError, Provider, Sink, report, warn
 
 AUDIT: Final[int] = 60
 """A level above ``CRITICAL``: no ordinary threshold drops it.  See :func:`install_level`."""
@@ -263,7 +263,7 @@ class AuditHandler(logging.Handler):
             return
         default = self._event_name or provider.settings.default_event_name
         try:
-            audit, chosen_id = self._read(record, default, strict=sink.is_strict(provider))
+            audit, chosen_id = self._read(record, default, strict=sink.is_strict(provider), say=True)
         except InvalidRecordError as error:
             self._failed(error, record, self._read(record, default)[0], provider)
             return
@@ -290,8 +290,10 @@ class AuditHandler(logging.Handler):
             self._sink.close_own()
         super().close()
 
-    def _read(self, record: logging.LogRecord, default_event_name: str, *, strict: bool = False) -> _Captured:
-        """The record, whatever it is like; says where something mandatory was missing."""
+    def _read(
+        self, record: logging.LogRecord, default_event_name: str, *, strict: bool = False, say: bool = False
+    ) -> _Captured:
+        """The record, whatever it is like; with ``say`` it says what its author should look at."""
         try:
             draft = logrecord.read(record, self._apart, self._include)
             audit = draft.record(default_event_name, strict=strict)
@@ -300,9 +302,8 @@ class AuditHandler(logging.Handler):
         except Exception as error:  # noqa: BLE001 - a mapping of the caller's that raises; the rest is worth having
             draft = unreadable(record.msg, error)
             audit = draft.record(default_event_name)
-        if draft.filled:
-            self._sink.count("records.filled")
-            warn_of_filled(draft.filled, (record.pathname, record.lineno))
+        if say:
+            self._sink.remark(draft, lambda: (record.pathname, record.lineno))
         return audit, draft.chosen_id
 
     def _not_taken(

@@ -28,7 +28,7 @@ from ..rules import check_event_name
 from . import eventdict, logrecord, once, reachability
 from .draft import Draft, unreadable
 from .shapes import Shapes
-from .sink import LOGGER, OnError, Provider, Sink, warn_of_filled
+from .sink import LOGGER, OnError, Provider, Sink
 
 Select = str | Callable[[Any, str, Mapping[str, Any]], bool]
 
@@ -135,7 +135,8 @@ class StructlogAuditProcessor:
         try:
             captured = self._quick(name, method_name, event, default)
             if captured is None:
-                captured = self._careful(name, method_name, event, default, strict=sink.is_strict(provider))
+                strict = sink.is_strict(provider)
+                captured = self._careful(name, method_name, event, default, strict=strict, say=True)
             audit, chosen_id = captured
             try:
                 return provider.emit_record(
@@ -186,8 +187,9 @@ class StructlogAuditProcessor:
         default_event_name: str,
         *,
         strict: bool = False,
+        say: bool = False,
     ) -> tuple[AuditRecord, bool]:
-        """The record, whatever it is like; says where something mandatory was missing."""
+        """The record, whatever it is like; with ``say`` it says what its author should look at."""
         try:
             draft = _read(name, method_name, event)
             audit = draft.record(default_event_name, strict=strict)
@@ -196,12 +198,15 @@ class StructlogAuditProcessor:
         except Exception as error:  # noqa: BLE001 - a mapping of the caller's that raises; the rest is worth having
             draft = unreadable(event.get("event"), error)
             audit = draft.record(default_event_name)
-        if draft.filled:
-            self._sink.count("records.filled")
-            frame = eventdict.caller()
-            site = (frame.f_code.co_filename, frame.f_lineno) if frame is not None else ("<unknown>", 0)
-            warn_of_filled(draft.filled, site)
+        if say:
+            self._sink.remark(draft, _site)
         return audit, draft.chosen_id
+
+
+def _site() -> tuple[str, int]:
+    """Where it was logged."""
+    frame = eventdict.caller()
+    return (frame.f_code.co_filename, frame.f_lineno) if frame is not None else ("<unknown>", 0)
 
 
 def _read(name: str | None, method_name: str, event: Mapping[str, Any]) -> Draft:
