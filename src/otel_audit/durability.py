@@ -152,8 +152,8 @@ class Durabilities:
         missing = _missing(receipt, wanting)
         if missing:
             raise DeliveryTimeoutError(
-                f"not delivered in time to {', '.join(missing)}; the record is journaled (stream {receipt.stream_id}, "
-                f"number {receipt.sequence}) and goes on being delivered",
+                f"not delivered in time to {', '.join(_with_reason(wanting, missing))}; the record is journaled "
+                f"(stream {receipt.stream_id}, number {receipt.sequence}) and goes on being delivered",
                 missing=missing,
                 receipt=receipt,
             )
@@ -172,6 +172,17 @@ class Durabilities:
 
 def _missing(receipt: AuditReceipt, wanting: Sequence[Shipper]) -> list[str]:
     return [shipper.destination.name for shipper in wanting if not shipper.has(receipt.stream_id, receipt.sequence)]
+
+
+def _with_reason(wanting: Sequence[Shipper], missing: Sequence[str]) -> list[str]:
+    """The names, each with what its last attempt said and what to do about it, as far as there was one."""
+    found = []
+    for shipper in wanting:
+        name, state = shipper.destination.name, shipper.state
+        if name in missing:
+            reason = "; ".join(filter(None, (state.error, state.repair)))
+            found.append(f"{name} ({reason})" if reason else name)
+    return found
 
 
 def _deadline(timeout_s: float | None) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -96,6 +97,12 @@ class ProviderStatus(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         notes: what is not wrong and yet worth knowing, one line each.
         others: of the handlers that have a journal of their own, where this is another one's.
+        journal: its directory.
+        stream_id: of the stream that it writes; ``None``: none was begun yet.
+        records: in that stream.
+        counters: what was counted, by name; ``docs/metrics.md`` says what each means.
+        unreachable_handlers: audit handlers that records do not reach.
+        journal_bytes_max: ``max_bytes``; 0: a process of an older version did not say it.
     """
 
     journal: str
@@ -107,6 +114,7 @@ class ProviderStatus(msgspec.Struct, frozen=True, kw_only=True):
     unreachable_handlers: list[str]
     notes: list[str] = []
     others: list[ProviderStatus] = []
+    journal_bytes_max: int = 0
 
 
 class PendingStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -143,6 +151,8 @@ class JournalStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         dead_letters: by destination, those that nobody has: without those that a replay delivered.
+        bytes_max: the smallest ``max_bytes`` that a process of its streams named; 0: none did.
+        free_bytes, free_inodes: room on its file system for this user; -1 where that is not known.
     """
 
     path: str
@@ -151,6 +161,9 @@ class JournalStatus(msgspec.Struct, frozen=True, kw_only=True):
     dead_letters: dict[str, int]
     retired: list[str]
     sidecars: list[SidecarStatus] = []
+    bytes_max: int = 0
+    free_bytes: int = -1
+    free_inodes: int = -1
 
 
 def journal_status(layout: Layout) -> JournalStatus:
@@ -164,6 +177,8 @@ def journal_status(layout: Layout) -> JournalStatus:
     streams = [status for status in streams if (layout.streams / status.stream_id).exists()]  # not removed meanwhile
     names = sorted(path.stem for path in (layout.root / "dead-letters").glob("*.jsonl"))
     letters = {name: count_open(layout, name) for name in names}
+    limits = [stream.process.journal_bytes_max for stream in streams if stream.process is not None]
+    free_bytes, free_inodes = _free(layout.root)
     return JournalStatus(
         path=str(layout.root),
         bytes=usage_bytes(layout.root, reserved=False),
@@ -171,7 +186,18 @@ def journal_status(layout: Layout) -> JournalStatus:
         dead_letters=letters,
         retired=sorted(name for name in retired if not _is_waited_for(name, streams)),
         sidecars=living_sidecars(layout),
+        bytes_max=min(filter(None, limits), default=0),
+        free_bytes=free_bytes,
+        free_inodes=free_inodes,
     )
+
+
+def _free(root: Path) -> tuple[int, int]:
+    try:
+        room = os.statvfs(root)
+    except OSError:
+        return -1, -1
+    return room.f_bavail * room.f_frsize, room.f_favail if room.f_files else -1
 
 
 def _is_waited_for(name: str, streams: Sequence[StreamStatus]) -> bool:

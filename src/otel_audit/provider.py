@@ -329,6 +329,7 @@ class AuditProvider:
             destinations=self.reckoning.destinations(),
             counters=self.counters.read(),
             unreachable_handlers=[str(handler) for handler in self.unreachable_handlers()],
+            journal_bytes_max=self.journal.bytes_max,
         )
 
     def check_health(self, limits: Thresholds | None = None) -> Health:

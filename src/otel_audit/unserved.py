@@ -5,6 +5,7 @@ Each of them keeps segments until the journal is full, and then nothing is taken
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Collection, Iterator
 from typing import Final
@@ -49,6 +50,14 @@ class Unserved(msgspec.Struct, frozen=True, kw_only=True):
     not_for_living: bool = False
 
     def __str__(self) -> str:
+        return self.described("")
+
+    def described(self, given: str) -> str:
+        """The line for people.
+
+        Args:
+            given: the options that name the journal, for commands that are pasted.
+        """
         if self.not_for_living:
             return (
                 f"destination {self.destination}: {self.records} records in {self.streams} streams of living processes "
@@ -58,8 +67,8 @@ class Unserved(msgspec.Struct, frozen=True, kw_only=True):
         return (
             f"destination {self.destination}: {self.records} records in {self.streams} streams are kept for it, the "
             f"oldest for {self.oldest_age_s / 3600:.1f} h, and nobody serves it; they stay until the journal is full. "
-            f"Configure it under this name, deliver them (otel-audit ship --destination {self.destination}=SPEC), or "
-            f"let go of them (otel-audit destination retire {self.destination})"
+            f"Configure it under this name, deliver them (otel-audit ship{given} --destination {self.destination}=SPEC"
+            f"), or let go of them (otel-audit destination retire {self.destination}{given})"
         )
 
 
@@ -172,4 +181,4 @@ class Watch:
         for each in find_unserved(self._layout, self._served):
             if now_s - self._said_s.get(each.destination, float("-inf")) >= SAY_EVERY_S:
                 self._said_s[each.destination] = now_s
-                _log.warning("%s", each)
+                _log.warning("%s", each.described(f" --journal {shlex.quote(str(self._layout.root))}"))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from otel_audit.errors import JournalFullError
 from otel_audit.health import DestinationStatus, write_process_state
 from otel_audit.journal.layout import Layout
 from support.cli import clean_environment, emit, provide, require, run, run_json, stream_of
@@ -67,7 +69,7 @@ def test_status_hints_at_what_nobody_delivers(capsys: pytest.CaptureFixture[str]
     assert run_json(capsys, "status", "--journal", journal)["hints"] == []
     require(journal, "collector")
     (hint,) = run_json(capsys, "status", "--journal", journal)["hints"]
-    assert "otel-audit ship --once" in hint
+    assert hint.endswith(f": otel-audit ship --once --journal {journal} --destination collector=SPEC")
 
 
 def needs_attention(capsys: pytest.CaptureFixture[str], journal: Path) -> list[str]:
@@ -85,6 +87,36 @@ def test_dead_letters_need_attention(capsys: pytest.CaptureFixture[str], journal
     (journal / "dead-letters" / "collector.jsonl").write_text('{"reason":"no"}\n{"reason":"no"}\n')
     (line,) = needs_attention(capsys, journal)
     assert "destination collector: 2 dead letters" in line
+
+
+def test_commands_in_what_needs_attention_are_for_this_journal(
+    capsys: pytest.CaptureFixture[str], journal: Path
+) -> None:
+    """They can be pasted: the options that named the journal are repeated."""
+    emit(journal, "a.b")
+    (journal / "dead-letters" / "d.jsonl").write_text("{}\n")
+    line, *_ = needs_attention(capsys, journal)
+    assert line.endswith(f"otel-audit dlq list d --journal {journal}")
+
+
+def test_a_journal_without_room_needs_attention(
+    capsys: pytest.CaptureFixture[str], journal: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Records that were refused; max_bytes that is reached; a file system without a free byte, whoever lives."""
+    with provide(journal, max_bytes=1024 * 1024, full_timeout=0, destinations={"gone": "sidecar"}) as living:
+        logger = living.get_audit_logger()
+        with pytest.raises(JournalFullError):
+            for _ in range(200):
+                logger.emit("a.b", actor="u-1", outcome="success", attributes={"much": "x" * 10_000})
+        living.journal.housekeep()
+        full, refused = needs_attention(capsys, journal)
+        assert f"process {os.getpid()}: 1 records were refused" in refused
+        assert re.match(r"the journal is full to (9\d|1\d\d)% of max_bytes", full)
+    attention = run_json(capsys, "status", "--journal", journal, code=1)["attention"]
+    assert [line.split(" to ")[0] for line in attention] == ["the journal is full"]  # no process lives
+    monkeypatch.setattr(os, "statvfs", lambda _: os.statvfs_result((4096, 4096, 9, 9, 0, 9, 0, 0, 0, 255)))
+    attention = run_json(capsys, "status", "--journal", journal, code=1)["attention"]
+    assert any("file system has 0 B and no inode free" in line for line in attention)
 
 
 def test_damage_needs_attention(capsys: pytest.CaptureFixture[str], journal: Path) -> None:

@@ -114,7 +114,7 @@ def test_delivered_in_time_or_an_error_that_names_who_is_missing(root: Path) -> 
     """The record is journaled, the error has its receipt, and it is delivered later."""
     up, down = Sink(), Sink(*[RetryableExportError("down")] * 100_000)
     provider = make_provider(root, destinations={"up": up, "down": down})
-    with pytest.raises(DeliveryTimeoutError, match="not delivered in time to down;") as caught:
+    with pytest.raises(DeliveryTimeoutError, match=r"not delivered in time to down \(down\); the record") as caught:
         login(provider.get_audit_logger(), durability="delivered", timeout_s=0.3)
     error = caught.value
     assert error.missing == ("down",)

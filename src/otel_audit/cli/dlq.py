@@ -27,6 +27,7 @@ from .locate import (
     JournalOption,
     JsonOption,
     ServiceOption,
+    as_given,
     existing_layout,
     find_journal,
     named_destinations,
@@ -182,7 +183,7 @@ def replay(
                   result.damaged)  # fmt: skip
         made.add_row(*row(*counts))
         console().print(made)
-    for line in _what_is_left(result, name):
+    for line in _what_is_left(result, f"{name}{as_given(journal, service)}"):
         say(line)
     unread = not records and count_unreadable(layout, name)
     complete = not (result.refused or result.left or result.in_doubt or result.damaged or unread)

@@ -54,7 +54,7 @@ class What(msgspec.Struct, frozen=True):
 
 
 def what_is_left(
-    layout: Layout, shippers: Sequence[Shipper], *, for_living: bool, for_dead: Collection[str] = ()
+    layout: Layout, shippers: Sequence[Shipper], *, for_living: bool, for_dead: Collection[str] = (), given: str = ""
 ) -> What:
     """Look at the journal again: what the shippers say of themselves is not enough.
 
@@ -63,6 +63,7 @@ def what_is_left(
         shippers: after they ended.
         for_living: streams of living processes count too.
         for_dead: destinations that living processes were not served.
+        given: the options that name the journal, for commands that are pasted.
     """
     found = journal_status(layout)
     destinations = []
@@ -89,7 +90,10 @@ def what_is_left(
         if living:
             reasons.append(needs_for_living(name, living))
     for name, pending in _not_served(found, {each.name for each in destinations}, for_living=for_living).items():
-        repair = f"name it, --destination {name}=SPEC; or, if it is gone for good: otel-audit destination retire {name}"
+        repair = (
+            f"name it, --destination {name}=SPEC; or, if it is gone for good: otel-audit destination retire "
+            f"{name}{given}"
+        )
         destinations.append(Destination(name, 0, 0, pending, NOT_SERVED, "", repair))
         reasons.append(f"destination {name}: {pending} records are left, and this run did not serve it; {repair}")
     return What(destinations, reasons)

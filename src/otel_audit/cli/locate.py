@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import stat
 from pathlib import Path
 from typing import Annotated, Final
@@ -56,6 +57,12 @@ def find_journal(journal: Path | None, service: str | None) -> Layout:
     """
     settings = load_settings({"journal": journal, "service_name": service, "destinations": {}})
     return existing_layout(settings.journal)
+
+
+def as_given(journal: Path | None, service: str | None) -> str:
+    """The options by which the user said which journal is meant, for a command that is pasted."""
+    given = (("--journal", journal), ("--service", service))
+    return "".join(f" {name} {shlex.quote(str(value))}" for name, value in given if value is not None)
 
 
 def wait_for_layout(root: Path, stop: Stop) -> Layout | None:

@@ -26,6 +26,7 @@ from .locate import (
     JournalOption,
     JsonOption,
     ServiceOption,
+    as_given,
     existing_layout,
     named_destinations,
     wait_for_layout,
@@ -91,7 +92,7 @@ def ship(
     else:
         sidecar = Sidecar(layout, for_living=for_living)
         ended = ship_until_stopped(own, shippers, stop=stop, sidecar=sidecar, look=_Forgotten(layout, for_dead).look)
-    left = what_is_left(layout, shippers, for_living=for_living, for_dead=for_dead)
+    left = what_is_left(layout, shippers, for_living=for_living, for_dead=for_dead, given=as_given(journal, service))
     if json:
         write_json({"journal": str(layout.root), "complete": not left.reasons, **left.document()})
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -18,10 +19,12 @@ from ..journal.streams import LIVING
 from ..sidecars import for_dead_only
 from ..unserved import find_unserved
 from .left import left_to_a_sidecar
-from .locate import JournalOption, JsonOption, ServiceOption, find_journal
+from .locate import JournalOption, JsonOption, ServiceOption, as_given, find_journal
 from .output import ATTENTION, FINE, age, console, row, safe, size, table, write_json
 
 _FAILING: Final = ("retrying", "blocked")
+_FREE_BYTES_LEAST: Final = 1024 * 1024
+_FULL_SHARE: Final = 0.95
 _NO_DESTINATION: Final = "No destination: the records stay in the journal."
 
 
@@ -33,13 +36,18 @@ def status(
     """Show the streams of a journal, what each destination has of them, and what needs attention.
 
     Exit codes: 0, all is well; 1, something needs attention (dead letters, damage, a destination that fails, handlers
-    out of reach); 2, there is no such journal.
+    out of reach, records that were refused, no room); 2, there is no such journal.
     """
     layout = find_journal(journal, service)
     found = journal_status(layout)
+    given = as_given(journal, service)
     unserved = [each for each in find_unserved(layout) if not each.not_for_living]
-    attention = [*what_needs_attention(found), *_forgotten(layout, found), *map(str, unserved)]
-    hints = list(_hints(found))
+    attention = [
+        *what_needs_attention(found, given),
+        *_forgotten(layout, found),
+        *(each.described(given) for each in unserved),
+    ]
+    hints = list(_hints(found, given))
     if json:
         write_json({**msgspec.to_builtins(found), "attention": attention, "hints": hints})
     else:
@@ -47,11 +55,17 @@ def status(
     raise typer.Exit(ATTENTION if attention else FINE)
 
 
-def what_needs_attention(found: JournalStatus) -> Iterator[str]:
-    """One line for each thing that a person has to look at."""
+def what_needs_attention(found: JournalStatus, given: str = "") -> Iterator[str]:
+    """One line for each thing that a person has to look at.
+
+    Args:
+        found: the journal.
+        given: the options that name it, for commands that are pasted.
+    """
     for name, count in found.dead_letters.items():
         if count:
-            yield f"destination {name}: {count} dead letters: otel-audit dlq list {name}"
+            yield f"destination {name}: {count} dead letters: otel-audit dlq list {name}{given}"
+    yield from _lack_of_room(found)
     for stream in found.streams:
         if stream.problem:
             yield stream.problem
@@ -69,6 +83,11 @@ def what_needs_attention(found: JournalStatus) -> Iterator[str]:
                     f"destination {destination.name} is {destination.state} in process {stream.pid} "
                     f"({destination.failures} failures): {destination.error}{repair}"
                 )
+        if refused := process.counters.get("records.not_journaled", 0):
+            yield (
+                f"process {stream.pid}: {refused} records were refused, because the journal could not take them; they "
+                "are not recorded, and each caller got an error that says why"
+            )
         for handler in process.unreachable_handlers:
             yield f"process {stream.pid}: records do not reach the audit handler of {handler}"
     for sidecar in found.sidecars:
@@ -79,6 +98,21 @@ def what_needs_attention(found: JournalStatus) -> Iterator[str]:
                     f"destination {name} is {state.state} in the sidecar {sidecar.pid} ({state.failures} failures): "
                     f"{state.error}{repair}"
                 )
+
+
+def _lack_of_room(found: JournalStatus) -> Iterator[str]:
+    """Why records are refused now, or soon will be."""
+    if 0 <= found.free_bytes < _FREE_BYTES_LEAST or found.free_inodes == 0:
+        room = f"{size(found.free_bytes)}" + (" and no inode" if found.free_inodes == 0 else "")
+        yield (
+            f"the journal's file system has {room} free, and records are refused where there is no room; make room on "
+            f"it (df, df -i {found.path})"
+        )
+    if found.bytes_max and found.bytes >= _FULL_SHARE * found.bytes_max:
+        yield (
+            f"the journal is full to {found.bytes / found.bytes_max:.0%} of max_bytes ({size(found.bytes_max)}), where "
+            "records are refused; what its destinations take makes room, or raise max_bytes"
+        )
 
 
 def _forgotten(layout: Layout, found: JournalStatus) -> Iterator[str]:
@@ -92,17 +126,21 @@ def _forgotten(layout: Layout, found: JournalStatus) -> Iterator[str]:
             )
 
 
-def _hints(found: JournalStatus) -> Iterator[str]:
+def _hints(found: JournalStatus, given: str) -> Iterator[str]:
     """What is well as yet, and may be worth a command."""
-    waiting = sum(
-        destination.pending
-        for stream in found.streams
-        if stream.owner != LIVING
-        for destination in stream.destinations
-        if destination.required
-    )
-    if waiting and not any(stream.owner == LIVING for stream in found.streams):
-        yield f"{waiting} deliveries wait in streams of dead processes, and no process lives: otel-audit ship --once"
+    waiting: Counter[str] = Counter()
+    for stream in found.streams:
+        if stream.owner == LIVING:
+            return
+        for destination in stream.destinations:
+            if destination.required and destination.pending:
+                waiting[destination.destination] += destination.pending
+    if waiting:
+        where = "".join(f" --destination {name}=SPEC" for name in sorted(waiting))
+        yield (
+            f"{sum(waiting.values())} deliveries wait in streams of dead processes, and no process lives: "
+            f"otel-audit ship --once{given}{where}"
+        )
 
 
 def _show(out: Console, found: JournalStatus, attention: list[str], hints: list[str]) -> None:

@@ -30,6 +30,12 @@ RESERVE_BYTES: Final = 64 * 1024
 FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 """What the operating system says where there is no room."""
 
+MAKE_ROOM: Final = (
+    "Make room on the journal's file system (bytes and inodes: df, df -i); what destinations have makes room too, see "
+    "`otel-audit status`"
+)
+"""What to do then."""
+
 HIGH_NUMBERS: Final = (700, 190)
 """From which number on the descriptor that records are written to is looked for: below the usual limits of 1024 and of
 256, and no higher, because every fork copies the kernel's table up to the highest number."""
@@ -71,6 +77,11 @@ def _full_sync(fd: int) -> None:
         if error.errno not in (errno.ENOTSUP, errno.EINVAL):
             raise
         os.fsync(fd)
+
+
+def with_repair(text: str, error: OSError) -> str:
+    """A message, and what to do where it is about a lack of room."""
+    return f"{text}. {MAKE_ROOM}" if error.errno in FULL else text
 
 
 class Files:

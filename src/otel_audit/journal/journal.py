@@ -19,10 +19,11 @@ from ..errors import (
 from ..forks import PROCESS, notice_fork
 from ..own_log import own_log
 from .commit import GroupCommit
+from .complaint import Complaint
 from .control import stopped
 from .courtesy import expect_waiting
 from .creation import begin_stream, remove_unfinished
-from .files import FULL
+from .files import FULL, with_repair
 from .layout import FileSystem, Layout, check_platform, file_system
 from .ledger import Policy, trim
 from .locks import locks_work
@@ -118,6 +119,7 @@ class Journal:
         self._housekept_s = float("-inf")
         self._housekeeping_s = HOUSEKEEPING_S
         self._untrimmed: set[str] = set()
+        self._complaint = Complaint(_log)
         self._room = Room(self.layout, self.bytes_max)
         self._allowance = 0
         self._emitted_before = 0
@@ -296,10 +298,8 @@ class Journal:
             )
         except OSError as error:
             kind = JournalFullError if error.errno in FULL else JournalError
-            raise kind(
-                f"journal: cannot begin a stream in {self.layout.root}: {error.strerror}; nothing was written",
-                journaled=False,
-            ) from error
+            text = f"journal: cannot begin a stream in {self.layout.root}: {error.strerror}; nothing was written"
+            raise kind(with_repair(text, error), journaled=False) from error
 
     def _timed(self, sync: Callable[[], int]) -> int:
         begun = time.perf_counter()
@@ -416,7 +416,7 @@ class Journal:
             remove_unfinished(self.layout)
             self.on_housekeeping()
         except OSError as error:
-            _log.warning("housekeeping in the journal %s: %s", self.layout.root, error)
+            self._complaint.say(f"housekeeping in the journal {self.layout.root}", error)
         # Thousands of streams that cannot be delivered must not keep a processor busy.
         self._housekeeping_s = max(HOUSEKEEPING_S, HOUSEKEEPING_SHARE * (time.monotonic() - begun))
 

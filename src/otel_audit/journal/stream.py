@@ -27,7 +27,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from ..errors import JournalClosedError, JournalError, JournalFullError, JournalSyncError
-from .files import FULL
+from .files import FULL, with_repair
 from .layout import Layout
 from .locks import FileLock
 from .metadata import StreamMetadata
@@ -194,7 +194,8 @@ class StreamWriter:
                 self._roll()
         except OSError as error:
             kind = JournalSyncError if self._broken is not None else _error_class(error)
-            raise kind(f"journal: nothing was written: {error.strerror} ({self.directory})", journaled=False) from error
+            text = f"journal: nothing was written: {error.strerror} ({self.directory})"
+            raise kind(with_repair(text, error), journaled=False) from error
 
     def _settle_after(self, error: BaseException) -> None:
         """Find out what the interrupted write left; leaves the stream dirty if that cannot be done now."""
@@ -427,4 +428,5 @@ def _error_class(error: OSError) -> type[JournalError]:
 def _journal_error(error: OSError, entry: Entry) -> JournalError:
     state = {True: "the record was written", False: "nothing was written", None: "it is not known what was written"}
     kind = _error_class(error)
-    return kind(f"journal: {error.strerror}; {state[entry.journaled]}", journaled=entry.journaled)
+    text = f"journal: {error.strerror}; {state[entry.journaled]}"
+    return kind(with_repair(text, error), journaled=entry.journaled)

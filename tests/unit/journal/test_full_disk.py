@@ -175,6 +175,24 @@ def test_with_room_for_nothing_new_all_is_delivered_and_removed(tmp_path: Path):
     assert len(sink.accepted) == 23
 
 
+def test_a_full_disk_is_said_once_with_what_to_do(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """However often housekeeping is tried; and the error of emit has the repair, too."""
+    files = FaultyFiles()
+    provider = make_provider(tmp_path, destinations={}, files=files)
+    login(provider.get_audit_logger())
+    for operation in ("write", "rename"):
+        files.fail(operation, errno.ENOSPC, times=None)
+    for _ in range(20):
+        provider.count("records.kept")  # so that there is something to write down
+        provider.journal.housekeep()
+    [said] = [each.getMessage() for each in caplog.records if "housekeeping" in each.getMessage()]
+    assert "No space left on device. Make room on the journal's file system" in said
+    with pytest.raises(JournalFullError, match=r"nothing was written\. Make room on the journal's file system"):
+        login(provider.get_audit_logger())
+    files.heal()
+    provider.shutdown(timeout_s=0)
+
+
 def test_what_a_delivery_does_not_need_does_not_stop_it(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     """Ids that a destination gives are nice to have; on a full disk they are done without, and that is said."""
     files = FaultyFiles()
