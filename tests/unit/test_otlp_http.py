@@ -347,6 +347,19 @@ def test_a_proxy_from_the_environment(receiver: ScriptedReceiver, monkeypatch: p
             OtlpHttpExporter("https://collector.example:4318").export(batch_of(), 5.0)
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_what_is_on_this_machine_is_not_sent_to_a_proxy(
+    receiver: ScriptedReceiver, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    """A proxy of the environment sees neither the records nor the credentials for the Collector next door."""
+    with ScriptedReceiver() as proxy:
+        for name in ("HTTP_PROXY", "ALL_PROXY"):
+            monkeypatch.setenv(name.lower(), proxy.url)
+        monkeypatch.setenv("no_proxy", "")
+        OtlpHttpExporter(receiver.url.replace("127.0.0.1", host)).export(batch_of(), 5.0)
+        assert (len(receiver.requests), len(proxy.requests)) == (1, 0)
+
+
 # -- what is sent -----------------------------------------------------------------------------------------------
 
 

@@ -21,7 +21,7 @@ from ..errors import BlockedExportError, ConfigurationError, ExportError
 from .answers import clean
 from .endpoint import Endpoint
 from .grpc_answers import error_of_call, headers_of
-from .http_client import carry_credentials, check_tls, checked_headers, warn_of_plain_text
+from .http_client import carry_credentials, check_tls, checked_headers, is_loopback, warn_of_plain_text
 from .otlp_options import GrpcEndpoint
 from .secret import covered_text, secrets_in
 
@@ -162,6 +162,8 @@ class GrpcClient:
             ("grpc.max_send_message_length", -1),
             ("grpc.max_receive_message_length", ANSWER_MAX),
         ]
+        if is_loopback(self.shown_url):  # whatever the environment says of a proxy
+            found.append(("grpc.enable_http_proxy", 0))
         if not self._gzip:
             found.append(("grpc.compression_enabled_algorithms_bitset", 1))  # identity only
         if self._keepalive_s is not None:

@@ -58,6 +58,10 @@ class InsecureTransportWarning(UserWarning):
     """A destination's connection can be read or impersonated by others on the network."""
 
 
+_NO_PROXY: Final = {f"all://{host}": None for host in ("localhost", "127.0.0.1", "[::1]")}
+"""What is on this machine is not asked for through a proxy, whatever the environment says of one."""
+
+
 class HttpClient:
     """A connection to one receiver; made anew in a forked child.
 
@@ -180,7 +184,7 @@ class HttpClient:
 
             self._pid = os.getpid()
             self._deadline = Deadline()
-            self._client = httpx.Client(verify=self._ssl_context(), follow_redirects=False)
+            self._client = httpx.Client(verify=self._ssl_context(), follow_redirects=False, mounts=_NO_PROXY)
             limit(self._client, self._deadline)
         return self._client, self._deadline
 

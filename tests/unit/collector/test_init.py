@@ -65,7 +65,8 @@ def test_it_says_what_has_to_be_set(tmp_path: Path, capsys: pytest.CaptureFixtur
     """Variables with their defaults, those without one first; each file with what it is for."""
     assert run("collector", "init", "agent", "--to", tmp_path / "new", "--json") == 0
     document = json.loads(capsys.readouterr().out)
-    assert document["written"] == [str(tmp_path / "new" / name) for name in ("config.yaml", "forward.yaml")]
+    written = [str(tmp_path / "new" / name) for name in ("config.yaml", "forward.yaml", "relay.yaml")]
+    assert document["written"] == written
     assert document["variables"][0] == {"name": "OTELCOL_GATEWAY_ENDPOINT", "default": None}
     assert {"name": "OTELCOL_DATA_DIR", "default": "/var/lib/otelcol-audit"} in document["variables"]
     assert run("collector", "init", "agent", "--to", tmp_path / "other") == 0
