@@ -80,6 +80,28 @@ def test_a_level_above_info_of_its_own() -> None:
     assert "its own level" in reason
 
 
+def test_a_child_whose_own_level_is_higher() -> None:
+    """It drops what the audited logger above would take; the loggers below it are not named again."""
+    audited()
+    logging.getLogger(f"{TOP}.sub").setLevel(logging.ERROR)
+    logging.getLogger(f"{TOP}.sub.sub")
+    logging.getLogger(f"{TOP}.same").setLevel(logging.INFO)
+    found = [each.logger for each in unreachable_handlers() if each.logger.startswith(TOP)]
+    assert found == [f"{TOP}.sub"]
+    (reason,) = reasons(f"{TOP}.sub")
+    assert reason == (
+        f"records below ERROR are dropped by its own level; {TOP!r}, where the AuditHandler is, takes those from INFO"
+    )
+
+
+def test_levels_below_the_root_are_meant(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Libraries and whoever uses them set levels: with the handler at the root that is no finding."""
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", [AuditHandler(RecordingProvider())])
+    logging.getLogger(f"{TOP}.library").setLevel(logging.ERROR)
+    assert reasons(f"{TOP}.library") == []
+
+
 def test_the_level_of_the_handler() -> None:
     """It drops records as the logger's does."""
     audited().handlers[-1].setLevel(logging.ERROR)

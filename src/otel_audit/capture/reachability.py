@@ -57,7 +57,8 @@ def expect(logger: str, handler: logging.Handler) -> None:
 def unreachable_handlers() -> list[Unreachable]:
     """What keeps records from audit handlers now.
 
-    Looks at ``logging.disable``, disabled loggers, levels above INFO, ``propagate``, handlers that ``configure`` added
+    Looks at ``logging.disable``, disabled loggers, levels above INFO, levels of loggers below the audited one that are
+    above its own (not below the root: those of libraries are meant), ``propagate``, handlers that ``configure`` added
     and something else removed, and structlog's filtering loggers.  Filters are not looked at.
     """
     found = [*_removed(), *_structlog()]
@@ -125,17 +126,30 @@ def _below(top: logging.Logger) -> Iterator[Unreachable]:
         if logger is top or not logger.name.startswith(prefix) or logger.name.split(".")[0] == "otel_audit":
             continue
         cut = _cut(logger, top)
+        level = top.getEffectiveLevel()
         if logger.disabled:
             yield Unreachable(logger.name, _DISABLED)
         elif cut is not None:
             yield Unreachable(logger.name, f"'propagate' of {cut.name!r} is off; the AuditHandler is at {top.name!r}")
+        elif top is not top.root and logger.level > level and not _has_its_own(logger):
+            name = logging.getLevelName(logger.level)
+            yield Unreachable(
+                logger.name,
+                f"records below {name} are dropped by its own level; {top.name!r}, where the AuditHandler is, takes "
+                f"those from {logging.getLevelName(level)}",
+            )
+
+
+def _has_its_own(logger: logging.Logger) -> bool:
+    """Whether an ``AuditHandler`` is attached to it, so that it is looked at by itself."""
+    return any(handler in _handlers for handler in logger.handlers)
 
 
 def _cut(logger: logging.Logger, top: logging.Logger) -> logging.Logger | None:
     """The logger between the two that does not propagate; ``None`` where an ``AuditHandler`` is reached before."""
     at: logging.Logger | None = logger
     while at is not None and at is not top:
-        if any(handler in _handlers for handler in at.handlers):
+        if _has_its_own(at):
             return None
         if not at.propagate:
             return at
