@@ -90,6 +90,63 @@ def test_the_fixture(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch)
     pytester.runpytest_subprocess("-p", "no:cacheprovider").assert_outcomes(passed=2)
 
 
+def test_the_fixture_outlives_configure(pytester: pytest.Pytester) -> None:
+    """An application that configures itself, once or twice, or by ``dictConfig``, writes nothing and is recorded."""
+    pytester.makepyfile(
+        """
+        import logging, logging.config, pathlib
+        import otel_audit, pytest
+        from otel_audit import default
+
+        WHOLE = {"actor": "u-1", "outcome": "success"}
+
+        def start(**options):
+            return otel_audit.configure(
+                service_name="shop", journal="journal", destinations={"archive": "file:audit.jsonl"},
+                loggers=["shop.audit"], **options
+            )
+
+        def test_configure(audit_records):
+            first = start()
+            logging.getLogger("shop.audit").info("user.login", extra=WHOLE)
+            start(event_name="shop.log")
+            logging.getLogger("shop.audit").info("somebody came", extra=WHOLE)
+            first.get_audit_logger().emit("user.logout", record_id="r-1", **WHOLE)
+            otel_audit.get_audit_logger().emit("user.logout", record_id="r-1", **WHOLE)
+            assert otel_audit.flush() and otel_audit.check_health().status == "ok"
+            assert otel_audit.status().unreachable_handlers == []
+            otel_audit.shutdown()
+            assert [record.event_name for record in audit_records] == ["user.login", "shop.log", "user.logout"]
+
+        def test_its_options_hold(audit_records):
+            with pytest.raises(otel_audit.ConfigurationError, match="durability"):
+                start(durability="safe")
+            start(strict=True)
+            with pytest.raises(otel_audit.InvalidRecordError):
+                logging.getLogger("shop.audit").info("user.login")
+            assert audit_records == []
+
+        def test_dict_config(audit_records):
+            logging.config.dictConfig({
+                "version": 1,
+                "handlers": {"audit": {"class": "otel_audit.AuditHandler", "journal": "journal"}},
+                "loggers": {"shop.own": {"level": "INFO", "handlers": ["audit"]}},
+            })
+            logging.getLogger("shop.own").info("user.login", extra=WHOLE)
+            assert [record.event_name for record in audit_records] == ["user.login"]
+
+        def test_nothing_is_left():
+            assert default._provider is None
+            for name in ("shop.audit", "shop.own"):
+                logger = logging.getLogger(name)
+                assert (logger.handlers, logger.level) == ([], logging.NOTSET)
+            assert not pathlib.Path("journal").exists() and not pathlib.Path("audit.jsonl").exists()
+            assert otel_audit.check_health().reasons == ["auditing is not configured: nothing is recorded"]
+        """
+    )
+    pytester.runpytest_subprocess("-p", "no:cacheprovider").assert_outcomes(passed=4)
+
+
 def test_the_receivers(pytester: pytest.Pytester) -> None:
     """They are there, take what comes, and are gone afterwards."""
     pytester.makepyfile(

@@ -6,7 +6,7 @@ import hashlib
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,8 @@ class RecordingProvider:
     Args:
         strict: as for ``configure``.
         event_name: as for ``configure``.
+        settings: instead of these two.
+        records: the list to add to; ``None``: a new one.
 
     Attributes:
         records: what was emitted, in order.
@@ -45,10 +47,19 @@ class RecordingProvider:
     parts_bytes_max = 0
     now_ns = staticmethod(time.time_ns)
 
-    def __init__(self, *, strict: bool = False, event_name: str = sc.EVENT_DEFAULT) -> None:
-        self.settings = ProviderSettings(journal=Path(), strict=strict, default_event_name=event_name)
+    def __init__(
+        self,
+        *,
+        strict: bool = False,
+        event_name: str = sc.EVENT_DEFAULT,
+        settings: ProviderSettings | None = None,
+        records: list[AuditRecord] | None = None,
+    ) -> None:
+        self.settings = settings or ProviderSettings(journal=Path(), strict=strict, default_event_name=event_name)
         self.counters = Counters()
-        self.records: list[AuditRecord] = []
+        self.records: list[AuditRecord] = [] if records is None else records
+        self.successor: RecordingProvider | None = None
+        self.unreachable_handlers: Callable[[], Sequence[object]] = lambda: ()
         self._stream_id = str(uuid.uuid4())
         self._chosen = ChosenIds()
         self._previous_hash = ""
@@ -60,6 +71,10 @@ class RecordingProvider:
 
     def __iter__(self) -> Iterator[AuditRecord]:
         return iter(self.records)
+
+    def take_over(self, before: RecordingProvider) -> None:
+        """Know what was emitted through the provider that this one replaces, as a second ``configure()`` has it."""
+        self._chosen = before._chosen
 
     def get_audit_logger(self, name: str | None = None) -> AuditLogger:
         """A logger that emits through this provider."""
@@ -81,6 +96,8 @@ class RecordingProvider:
             InvalidRecordError: as :meth:`otel_audit.AuditProvider.emit_record`.
             JournalClosedError: after :meth:`shutdown`.
         """
+        if self.is_shut_down and self.successor is not None:
+            return self.successor.emit_record(record, durability=durability, strict=strict, chosen_id=chosen_id)
         check(record)
         observed_ns = time.time_ns()
         head, tail = prepare(record, observed_ns, strict=self.settings.strict if strict is None else strict)
@@ -141,7 +158,7 @@ class RecordingProvider:
             shut_down=self.is_shut_down,
             destinations=[],
             counters=self.counters.read(),
-            unreachable_handlers=[],
+            unreachable_handlers=[str(handler) for handler in self.unreachable_handlers()],
         )
 
 
