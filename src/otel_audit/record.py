@@ -297,7 +297,7 @@ def flatten(
     Raises:
         InvalidRecordError: a field has the wrong type or breaks its rule, or a free attribute has a reserved name.
     """
-    flat: dict[str, Any] = dict(_entities(actor, target, source))
+    flat = _entities(actor, target, source)
     if action is not None:
         flat[sc.ACTION] = action
     if outcome is not None:
@@ -321,26 +321,32 @@ def flatten(
         return flat
     if not isinstance(attributes, Mapping):
         raise InvalidRecordError("attributes", "must be a mapping of names to values", attributes)
-    for name, value in attributes.items():
+    for name in attributes:
         if isinstance(name, str) and (name.startswith(sc.RESERVED_PREFIXES) or name == sc.CONTROL):
             raise InvalidRecordError(f"attributes[{name!r}]", "is reserved: the journal and the signer write it")
+    if not flat.keys().isdisjoint(attributes):
+        assumed = {sc.ACTOR_TYPE: type(actor) is str, sc.SOURCE_TYPE: type(source) is str}
+        _check_twice(flat, {name: value for name, value in attributes.items() if not assumed.get(name)}, outcome)
+        flat.update((name, attributes[name]) for name in assumed if assumed[name] and name in attributes)
+    return {**attributes, **flat}
+
+
+def _check_twice(flat: Mapping[str, Any], attributes: Mapping[str, Any], outcome: object) -> None:
+    """Raise where a field and the attribute that it is stored as have different values."""
+    for name, value in attributes.items():
         if name not in flat or _is_same(value, flat[name]) or (name == sc.OUTCOME and _is_same(value, outcome)):
             continue
-        if (name == sc.ACTOR_TYPE and type(actor) is str) or (name == sc.SOURCE_TYPE and type(source) is str):
-            flat[name] = value  # there it was only assumed
-        else:
-            rule = "is given twice, with different values: by its keyword and in attributes; leave one out"
-            raise InvalidRecordError(name, rule, value)
-    return {**attributes, **flat}
+        rule = "is given twice, with different values: by its keyword and in attributes; leave one out"
+        raise InvalidRecordError(name, rule, value)
 
 
 def _is_same(one: object, other: object) -> bool:
     return one is other or (type(one) is type(other) and one == other)
 
 
-def _entities(actor: Actor | str | None, target: Target | str | None, source: Source | str | None) -> dict[str, str]:
+def _entities(actor: Actor | str | None, target: Target | str | None, source: Source | str | None) -> dict[str, Any]:
     """The attributes of those that are given.  Most are bare strings, which need no object on the way."""
-    flat: dict[str, str] = {}
+    flat: dict[str, Any] = {}
     if type(actor) is str:
         check_id("actor.id", actor)
         flat[sc.ACTOR_ID], flat[sc.ACTOR_TYPE] = actor, "user"
