@@ -16,6 +16,7 @@ help:  ## Show this list
 	@awk -F ':.*## +' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
 
 demo: .venv/.made  ## Show what it does: the whole way, on this machine
+	@echo 'make demo: this takes about 20 seconds' >&2
 	$(bin)/otel-audit demo
 
 test: .venv/.made  ## Run the tests, without the long ones
@@ -64,6 +65,7 @@ clean:  ## Remove everything that the other targets made in the checkout
 	  echo "      On Debian and Ubuntu: apt-get install python$$version-venv" >&2; \
 	  exit 1; }
 	@$(bin)/python -c 'import sys; sys.exit(sys.version_info < (3, 10))' >/dev/null 2>&1 || "$(PYTHON)" -m venv --clear .venv
+	@echo 'make: installing into .venv with pip; this takes a minute or two, and longer where packages have to be downloaded' >&2
 	$(bin)/python -m pip install --quiet --upgrade 'pip>=25.1'
 	$(bin)/python -m pip install --quiet -e '.[cli]' --group test --group lint --group bench
 	@touch $@

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, Final, cast
 
 from .delivery.destination import BYTES_MAX, RECORDS_MAX, Destination
@@ -45,10 +47,19 @@ def make_destinations(where: str, value: Any, environ: Mapping[str, str]) -> lis
         value = _destinations_from_text(where, value)
     if not isinstance(value, Mapping):
         raise ConfigurationError(f"{where}: must be a mapping of names to destinations, like {{'collector': 'otlp'}}")
-    return [
+    made = [
         make_destination(check_destination_name(name), spec, environ, where=f"{where}.{name}")
         for name, spec in value.items()
     ]
+    files: dict[str, str] = {}
+    for each in made:
+        path = each.make_exporter.path if isinstance(each.make_exporter, _Maker) else None
+        if path is not None and (other := files.setdefault(os.path.realpath(path), each.name)) != each.name:
+            raise ConfigurationError(
+                f"{where}.{each.name}: {other!r} writes to the same file ({path}), where each record would stand twice;"
+                " give it another path"
+            )
+    return made
 
 
 def _destinations_from_text(where: str, text: str) -> dict[str, str]:
@@ -124,12 +135,13 @@ def _filter(where: str, options: Mapping[str, Any]) -> RecordFilter | None:
     """
     if options["filter"] is None:
         return None
+    made = make_filter(f"{where}.filter", options["filter"])
     if options["required"] and not options["allow_filtered"]:
         raise ConfigurationError(
             f"{where}.filter: the destination is required, and what its filter passes over would never get there. "
             "Say 'allow_filtered': True if that is meant, or 'required': False"
         )
-    return make_filter(f"{where}.filter", options["filter"])
+    return made
 
 
 def _make_by_type(where: str, kind: str, own: dict[str, Any], environ: Mapping[str, str]) -> _Maker:
@@ -142,8 +154,8 @@ def _make_by_type(where: str, kind: str, own: dict[str, Any], environ: Mapping[s
     for key in own:
         if key not in known:
             raise ConfigurationError(f"{where}: there is no option {key!r}; {suggestion(key, known)}")
-    cls.from_options(own, environ, where=where)
-    return _Maker(cls, own, dict(environ), where)
+    path = getattr(cls.from_options(own, environ, where=where), "path", None)
+    return _Maker(cls, own, dict(environ), where, path if isinstance(path, Path) else None)
 
 
 def _made_elsewhere(where: str, own: Mapping[str, Any]) -> Callable[[], AuditRecordExporter]:
@@ -176,11 +188,21 @@ def _make_by_object(where: str, exporter: Any) -> Callable[[], AuditRecordExport
 
 
 class _Maker:
-    """Makes an exporter in the process that uses it, of the same files wherever that has gone meanwhile."""
+    """Makes an exporter in the process that uses it, of the same files wherever that has gone meanwhile.
+
+    Attributes:
+        path: the file that they write to; ``None``: they write to none.
+    """
 
     def __init__(
-        self, cls: type[ConfigurableExporter], options: dict[str, Any], environ: dict[str, str], where: str
+        self,
+        cls: type[ConfigurableExporter],
+        options: dict[str, Any],
+        environ: dict[str, str],
+        where: str,
+        path: Path | None,
     ) -> None:
+        self.path = path
         self._cls = cls
         self._options = options
         self._environ = environ
@@ -203,6 +225,8 @@ def _spec_from_text(where: str, text: str) -> dict[str, Any]:
         return {"type": "http", "url": text}
     if scheme == "file" and separator and rest:
         return {"type": "file", "path": rest}
+    if scheme == "file" and separator:
+        raise ConfigurationError(f"{where}: the path is missing; 'file:PATH', like file:/var/log/audit.jsonl")
     if scheme in PRESETS and rest.startswith(("http://", "https://")):
         return {"type": scheme, "url": rest}
     if rest.startswith(("http://", "https://")) and re.fullmatch(r"[A-Za-z0-9_.-]{1,40}", scheme):

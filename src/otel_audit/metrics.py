@@ -75,7 +75,7 @@ def age_s(emitted_ns: int, now_ns: int) -> float:
 
 INSTRUMENTS: Final = (
     Instrument(
-        sc.METRIC_EMITTED, "counter", "{record}", "records that this process journaled",
+        sc.METRIC_EMITTED, "counter", "{record}", "records that this process journaled, the journal's own among them",
         lambda found: [((), found.emitted)],
     ),
     Instrument(
@@ -105,7 +105,7 @@ INSTRUMENTS: Final = (
     ),
     Instrument(
         sc.METRIC_BLOCKED, "gauge", "1", "1 where somebody has to repair something before a destination takes records",
-        lambda found: _by_destination({each.name: each.state == "blocked" for each in found.destinations}), max,
+        lambda found: _by_destination({each.name: int(each.state == "blocked") for each in found.destinations}), max,
     ),
     Instrument(
         sc.METRIC_JOURNAL_SIZE, "gauge", "By", "size of the journal, dead letters included",

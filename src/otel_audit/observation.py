@@ -32,7 +32,8 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         taken_ns: that moment, nanoseconds since 1970.
-        emitted: records that this process journaled, without the journal's own.
+        emitted: records that this process journaled, the journal's own (logging started, stopped) among them, as they
+            are in exported.
         exported: by destination, records that this process brought there.
         filtered: by destination, records that the destination's filter passed over in this process.
         dead_letters: by destination, those that nobody has.

@@ -12,9 +12,12 @@ from .delivery.destination import Destination
 from .durability import Durability
 from .journal.journal import Journal
 from .journal.layout import Layout
+from .own_log import own_log
 from .protocols import AuditRecordProcessor, Clock
 from .resource import ProcessResource
 from .rules import SIZE_BYTES_MAX
+
+_log = own_log("settings")
 
 
 @dataclass(frozen=True)
@@ -23,9 +26,11 @@ class ProviderSettings:
 
     Attributes:
         destinations_assumed: nobody named any; they are the default.
+        journal_assumed: nobody named the journal, nor the service.
     """
 
     journal: Path
+    journal_assumed: bool = field(default=False, kw_only=True)
     destinations: Sequence[Destination] = ()
     destinations_assumed: bool = False
     service_name: str | None = None
@@ -58,7 +63,7 @@ def make_journal(settings: ProviderSettings, layout: Layout | None = None) -> Jo
     Raises:
         UnsafeJournalError: the directory cannot be used.
     """
-    return Journal(
+    journal = Journal(
         layout or Layout(settings.journal, settings.mode, settings.group),
         resource=ProcessResource(settings.service_name, settings.resource_attributes),
         required=[destination.name for destination in settings.destinations if destination.required],
@@ -70,3 +75,16 @@ def make_journal(settings: ProviderSettings, layout: Layout | None = None) -> Jo
         allow_network=settings.allow_network,
         retention_s=settings.retention_s,
     )
+    root = journal.layout.root
+    if journal.layout.open_to_everybody:
+        _log.warning(
+            "journal: every user of this machine may remove or replace what is in %s; take that right away: chmod o-w",
+            root,
+        )
+    if settings.journal_assumed:
+        _log.warning(
+            "journal: no service_name is given, so this is the journal of unknown_service, which all services without "
+            "a name share: %s; give service_name=… or OTEL_SERVICE_NAME",
+            root,
+        )
+    return journal

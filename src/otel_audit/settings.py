@@ -211,10 +211,10 @@ def _settings(values: _Values, environ: Mapping[str, str]) -> ProviderSettings:
     if isinstance(processors, str) or not isinstance(processors, Iterable):
         processors = [processors]
     max_bytes = values.at_least("max_bytes", 1024 * 1024)
+    whose = service or _service(attributes, environ)
     return ProviderSettings(
-        journal=_absolute(
-            where["journal"], values["journal"] or _default_journal(service or _service(attributes, environ), environ)
-        ),
+        journal=_absolute(where["journal"], values["journal"] or _default_journal(whose, environ)),
+        journal_assumed=not values["journal"] and not whose,
         destinations=tuple(make_destinations(where["destinations"], values["destinations"], environ)),
         destinations_assumed=not values.is_given("destinations"),
         service_name=service,

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from otel_audit.cli.demo.collector import find_collector
 from otel_audit.cli.demo.count import take_accounts
 from otel_audit.journal.layout import Layout
 from otel_audit.settings import build_provider
@@ -32,7 +33,14 @@ class Demo:
         self.temporary = tmp_path / "temporary"
         self.temporary.mkdir()
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("OTEL")}
-        marked = {**inherited, "PATH": "/nonexistent", **env, MARK: self.mark, "TMPDIR": str(self.temporary)}
+        marked = {
+            **inherited,
+            "PATH": "/nonexistent",
+            "OTEL_AUDIT_CACHE": "/nonexistent",
+            **env,
+            MARK: self.mark,
+            "TMPDIR": str(self.temporary),
+        }
         self.process = subprocess.Popen(
             [sys.executable, "-m", "otel_audit.cli", "demo", *arguments],
             env=marked, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -148,6 +156,24 @@ def test_what_is_kept_can_be_looked_at(tmp_path: Path) -> None:
     assert demo.process.returncode == 2
     assert output == ""
     assert "is there and not empty" in errors
+
+
+def test_the_collector_that_was_built_last_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where none is named or on PATH: the newest in the cache that ``make collector`` fills, if it can be run."""
+    monkeypatch.setenv("PATH", "/nonexistent")
+    cache = {"OTEL_AUDIT_CACHE": str(tmp_path)}
+    assert find_collector(cache) is None
+    for number, name in enumerate(("old", "new", "broken")):
+        built = tmp_path / f"collector-{name}" / "otelcol-audit"
+        built.parent.mkdir()
+        built.touch(0o644 if name == "broken" else 0o755)
+        os.utime(built, (1_000 + number, 1_000 + number))
+    assert find_collector(cache) == tmp_path / "collector-new" / "otelcol-audit"
+    (tmp_path / "home" / ".cache").mkdir(parents=True)
+    (tmp_path / "home" / ".cache" / "otel-audit").symlink_to(tmp_path)
+    found = find_collector({"HOME": str(tmp_path / "home")})
+    assert found is not None
+    assert found.parent.name == "collector-new"
 
 
 def test_a_collector_that_is_not_there_is_a_mistake(tmp_path: Path) -> None:

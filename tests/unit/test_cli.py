@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import typer
 from otel_audit.cli.app import app
 from otel_audit.cli.output import age, safe, size
 from support.cli import clean_environment, emit, everything_in, require, run, run_apart, run_json, stream_of
+from support.journal import needs
 
 ROOT = Path(__file__).parents[2]
 
@@ -95,6 +98,38 @@ def test_a_journal_that_may_not_be_read_is_one_line(capsys: pytest.CaptureFixtur
     assert str(cursor) in said.err
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("status",),
+        ("tail",),
+        ("doctor", "--no-send", "--destination", "c=file:/dev/null"),
+        ("ship", "--destination", "c=file:/dev/null"),
+    ],
+    ids=lambda command: command[0],
+)
+def test_a_journal_of_another_user_says_whose_it_is(
+    capsys: pytest.CaptureFixture[str], command: tuple[str, ...]
+) -> None:
+    """And its permissions, and what to do; not only that it cannot be read."""
+    needs(os.geteuid() == 0, "root", "becoming another user needs root")
+    with tempfile.TemporaryDirectory(prefix="otel-audit-test-") as directory:
+        Path(directory).chmod(0o755)
+        journal = Path(directory) / "journal"
+        emit(journal, "a.b")
+        assert run("status", "--journal", journal) == 0  # everything that it needs is loaded by now
+        capsys.readouterr()
+        os.seteuid(65534)
+        try:
+            code = run(*command, "--journal", journal)
+        finally:
+            os.seteuid(0)
+        said = capsys.readouterr()
+        assert code == (1 if command[0] == "doctor" else 2)
+        assert "belongs to root (0700)" in said.err or "uid 0" in said.out
+        assert "Traceback" not in said.err
+
+
 def test_help_and_version_need_no_journal(capsys: pytest.CaptureFixture[str]) -> None:
     """Help lists every command; --version says the version; both succeed."""
     assert run("--help") == 0
@@ -110,7 +145,7 @@ def test_a_command_is_asked_for(capsys: pytest.CaptureFixture[str], arguments: t
     """Without a command nothing is done, and what there is to be done is said."""
     code = run(*arguments)
     said = capsys.readouterr()
-    assert "COMMAND" in said.out or "Missing command" in said.err
+    assert "COMMAND" in said.out or "otel-audit destination: say which command; there are: list, retire" in said.err
     assert code == (2 if arguments else 0)
 
 

@@ -187,6 +187,7 @@ def test_export_has_the_bytes_that_were_hashed(
         (("replay", "archive", "nothing", "--destination", "archive=otlp"), "no dead letter of record 'nothing'"),
         (("replay", "archive", "--destination", "archive"), "must be NAME=SPEC"),
         (("replay", "archive", "--destination", "archive=nonsense"), "is none of 'otlp'"),
+        (("replay", "archive"), "destination 'archive' is not configured; there are none. Give it with"),
         (("replay",), "Missing argument"),
     ],
 )

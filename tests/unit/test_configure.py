@@ -104,6 +104,44 @@ def test_a_directory_that_cannot_be_used_says_so() -> None:
         otel_audit.configure(journal="/proc/audit", destinations={})
 
 
+def test_a_directory_of_others_is_no_journal(tmp_path: Path) -> None:
+    """Nothing is strewn into it; what a new file system has in it does not count."""
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(UnsafeJournalError, match=r"is no journal, and there is something in it \(notes.txt\)"):
+        otel_audit.configure(journal=tmp_path, destinations={})
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+    disk = tmp_path / "disk"
+    (disk / "lost+found").mkdir(parents=True)
+    (disk / ".keep").touch()
+    otel_audit.configure(journal=disk, destinations={})
+    (disk / "notes.txt").write_text("mine")
+    otel_audit.configure(journal=disk, destinations={})  # it is a journal by now
+
+
+@pytest.mark.parametrize(("mode", "said"), [(0o777, True), (0o1777, False), (0o755, False)])
+def test_a_directory_that_everybody_may_write_to_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, mode: int, said: bool
+) -> None:
+    """Anybody could remove what is in it; a sticky one protects what is ours."""
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(mode)
+    otel_audit.configure(journal=tmp_path / "open", destinations={})
+    assert ("chmod o-w" in caplog.text) is said
+
+
+def test_a_journal_of_unknown_service_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All services without a name share it; where a name or a journal is given, nothing is said."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.delenv("OTEL_SERVICE_NAME", raising=False)
+    otel_audit.configure(service_name="billing", destinations={})
+    otel_audit.configure(journal=tmp_path / "j", destinations={})
+    assert "unknown_service" not in caplog.text
+    otel_audit.configure(destinations={})
+    assert "this is the journal of unknown_service" in caplog.text
+
+
 def test_one_logger_may_be_given_as_a_string(tmp_path: Path) -> None:
     """Rather than a logger for each of its letters."""
     otel_audit.configure(journal=tmp_path / "one", destinations={}, loggers="settings-test")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
@@ -16,6 +17,7 @@ from .demo.command import demo
 from .destination import destinations
 from .dlq import dead_letters
 from .doctor.command import doctor
+from .locate import who_may
 from .output import ATTENTION, FINE, WRONG, say
 from .ship import ship
 from .status import status
@@ -78,7 +80,7 @@ def run(arguments: Sequence[str]) -> int:
         say("stopped, nothing was changed")
         return ATTENTION
     except _UsageError as error:
-        say(_one_line(error.format_message()))
+        say(_one_line(_usage(error)))
         return WRONG
     except ConfigurationError as error:
         say(_one_line(str(error)))
@@ -86,11 +88,24 @@ def run(arguments: Sequence[str]) -> int:
     except AuditError as error:
         say(_one_line(str(error)))
         return ATTENTION
+    except PermissionError as error:
+        path = Path(os.fsdecode(error.filename)) if isinstance(error.filename, (str, bytes)) else None
+        say(_one_line(f"{path}: {who_may(path)}" if path is not None else str(error.strerror)))
+        return WRONG
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         say(_one_line(f"{where}{error.strerror or error}"))
         return WRONG
     return code if isinstance(code, int) else FINE
+
+
+def _usage(error: Any) -> str:
+    """What is wrong; where a command is missing, which there are."""
+    commands = getattr(getattr(error.ctx, "command", None), "commands", None)
+    text: str = error.format_message()
+    if commands and text.startswith("Missing command"):
+        return f"{error.ctx.command_path}: say which command; there are: {', '.join(commands)}"
+    return text
 
 
 def _one_line(text: str) -> str:

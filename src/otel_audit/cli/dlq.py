@@ -173,7 +173,7 @@ def replay(
     layout = existing_layout(settings.journal)
     letters = _letters(layout, name)
     wanted = _wanted(letters, name, records or [])
-    target = _target(settings.destinations, to or name)
+    target = _target(settings.destinations, to or name, assumed=settings.destinations_assumed)
     result = Replay(layout, name, target, again=again).run(wanted, timeout_s=timeout)
     if json:
         write_json({"journal": str(layout.root), "from": name, "to": target.name, **msgspec.to_builtins(result)})
@@ -239,11 +239,11 @@ def _wanted(letters: list[Letter], name: str, records: list[str]) -> Any:
     return lambda letter: (letter.letter.stream_id, letter.letter.sequence) in chosen
 
 
-def _target(destinations: Iterable[Destination], name: str) -> Destination:
+def _target(destinations: Iterable[Destination], name: str, *, assumed: bool) -> Destination:
     known = {each.name: each for each in destinations}
     if name not in known:
         raise ConfigurationError(
-            f"dlq: destination {name!r} is not configured; {suggestion(name, known)}. Give it with "
+            f"dlq: destination {name!r} is not configured; {suggestion(name, () if assumed else known)}. Give it with "
             f"--destination {name}=SPEC, or with --config the file that the application uses"
         )
     return known[name]

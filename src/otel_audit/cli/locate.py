@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import pwd
 import shlex
 import stat
 from pathlib import Path
@@ -20,8 +23,8 @@ _APPEARS_POLL_S: Final = 0.5
 JournalOption = Annotated[
     Path | None,
     typer.Option(
-        "--journal", metavar="DIR", help="The journal; else OTEL_AUDIT_JOURNAL, else that of the service.",
-        show_default=False,
+        "--journal", metavar="DIR", show_default=False, readable=False,
+        help="The journal; else OTEL_AUDIT_JOURNAL, else that of the service.",
     ),
 ]  # fmt: skip
 ServiceOption = Annotated[
@@ -65,6 +68,27 @@ def as_given(journal: Path | None, service: str | None) -> str:
     return "".join(f" {name} {shlex.quote(str(value))}" for name, value in given if value is not None)
 
 
+def who_may(path: Path) -> str:
+    """Whose it is, and how another user gets at it: for what this one may not."""
+    for each in (path, *path.parents):
+        with contextlib.suppress(OSError):
+            info = each.stat()
+            name = "it" if each == path else str(each)
+            return (
+                f"permission denied: {name} belongs to {_user(info.st_uid)} ({stat.S_IMODE(info.st_mode):04o}), and "
+                f"this is {_user(os.geteuid())}; run it as that user, or let the application make its journal with "
+                "mode=0660 and group="
+            )
+    return "permission denied"
+
+
+def _user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"
+
+
 def wait_for_layout(root: Path, stop: Stop) -> Layout | None:
     """A journal, once it is there: a sidecar may be started before its application.  ``None``: stopped before.
 
@@ -96,6 +120,8 @@ def existing_layout(root: Path) -> Layout:
         raise ConfigurationError(
             f"journal: {root} {what}; name it with --journal or OTEL_AUDIT_JOURNAL, or the service with --service"
         ) from None
+    except PermissionError:
+        raise ConfigurationError(f"journal: {root}: {who_may(root)}") from None
     group = info.st_gid if info.st_mode & stat.S_ISGID else None
     return Layout(root, stat.S_IMODE(info.st_mode) & 0o666 | 0o600, group)
 

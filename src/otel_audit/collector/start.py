@@ -6,8 +6,8 @@ They are tested with a real Collector; what is written differs from them in comm
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final
 
@@ -47,10 +47,16 @@ class Template:
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """An environment variable that a configuration takes; ``default`` is ``None`` where it has to be set."""
+    """An environment variable that configurations take.
+
+    Attributes:
+        default: ``None`` where it has to be set.
+        files: which of them take it.
+    """
 
     name: str
     default: str | None
+    files: tuple[str, ...]
 
 
 def templates(kind: Kind) -> list[Template]:
@@ -81,12 +87,12 @@ def _template(name: str, text: str) -> Template:
     return Template(name, text, about)
 
 
-def variables(texts: Iterable[str]) -> list[Variable]:
-    """The environment variables in these texts, those that have to be set first."""
-    found: dict[str, str | None] = {}
-    for text in texts:
+def variables(texts: Mapping[str, str]) -> list[Variable]:
+    """The environment variables in these files, by name, those that have to be set first."""
+    found: dict[str, Variable] = {}
+    for file, text in texts.items():
         for match in _VARIABLE.finditer(re.sub(r"(^|\s)#.*", "", text)):
-            found.setdefault(match[1], match[2])
-    return sorted(
-        (Variable(name, default) for name, default in found.items()), key=lambda each: each.default is not None
-    )
+            before = found.get(match[1], Variable(match[1], match[2], ()))
+            if file not in before.files:
+                found[match[1]] = replace(before, files=(*before.files, file))
+    return sorted(found.values(), key=lambda each: each.default is not None)

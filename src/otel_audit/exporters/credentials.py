@@ -32,6 +32,10 @@ _FOR: Final = {
     "username": ("basic", "oauth2", "login"),
     **{option.name: ("oauth2", "login") for option in TOKEN_OPTIONS},
 }
+_WRITTEN_DOWN: Final = frozenset(
+    {"token", "password", "secret", "key", "api_key", "apikey", "value", "bearer", "access_token", "credentials"}
+)
+"""What people call a secret that they are about to write down."""
 _NEEDED: Final = {"header": ("name",), "basic": ("username",)}
 
 
@@ -59,6 +63,11 @@ class Credentials:
             return
         if not isinstance(auth, Mapping):
             raise ConfigurationError(f"{where}: expected a mapping with type and one of env, file and call")
+        for name in sorted(_WRITTEN_DOWN.intersection(auth)):
+            raise ConfigurationError(
+                f"{where}: there is no option {name!r}: a secret is not written into a configuration; say where it is, "
+                "with 'env', 'file' or 'call'"
+            )
         options = read_options(AUTH_OPTIONS, where, auth)
         self._type = options["type"]
         given = {name for name, value in auth.items() if value is not None}

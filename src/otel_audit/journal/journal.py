@@ -146,12 +146,8 @@ class Journal:
 
     @property
     def emitted(self) -> int:
-        """How many records this process wrote, without the journal's own."""
-        writer = self._writer
-        if writer is None:
-            return self._emitted_before
-        own = 2 if writer.closed and not writer.lost else 1
-        return self._emitted_before + max(writer.sequence - own, 0)
+        """How many records this process wrote, the journal's own among them."""
+        return self._emitted_before + (self._writer.sequence if self._writer is not None else 0)
 
     def require_disk(self) -> None:
         """Raise UnsafeJournalError where ``disk`` means nothing: a volatile file system, unless that is allowed."""
@@ -263,7 +259,7 @@ class Journal:
             commit = GroupCommit(lambda: self._timed(writer.sync))
             if old is not None:
                 unsaved = old.unsaved()
-                self._emitted_before += old.sequence - len(unsaved) - 1
+                self._emitted_before += old.sequence - len(unsaved)
                 writer.take_over(unsaved)
                 writer.notes.extendleft(reversed(old.notes))
                 old.abandon()

@@ -109,11 +109,13 @@ class Layout:
         have its room before the disk is full.
 
         Raises:
-            UnsafeJournalError: the directory belongs to somebody else, or cannot be made or written.
+            UnsafeJournalError: the directory belongs to somebody else, has files of others in it and is no journal, or
+                cannot be made or written.
         """
         last = self.root / "locks"
         try:
             whole = last.is_dir() and self.ledger.exists()
+            self._check_is_ours()
             self.root.parent.mkdir(parents=True, exist_ok=True)
             self.make_directory(self.root)
             self._check_owner()
@@ -129,6 +131,30 @@ class Layout:
                 f"journal: cannot use {self.root}: {error.strerror}. {_advice(error, self.root)}: journal=…, or "
                 "OTEL_AUDIT_JOURNAL"
             ) from error
+
+    def _check_is_ours(self) -> None:
+        """A journal is made in a directory of its own; what a new file system or an editor leaves does not count."""
+        try:
+            names = set(self.files.listdir(self.root))
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        strange = sorted(name for name in names if name != "lost+found" and not name.startswith("."))
+        if strange and "streams" not in names:
+            raise UnsafeJournalError(
+                f"journal: {self.root} is no journal, and there is something in it ({strange[0]}"
+                f"{', …' if len(strange) > 1 else ''}). Give a directory of its own, new or empty, like "
+                f"{self.root / 'audit'}: journal=…, or OTEL_AUDIT_JOURNAL"
+            )
+
+    @property
+    def open_to_everybody(self) -> bool:
+        """Whether any user may remove or replace what is in the directory.
+
+        Raises:
+            OSError: it cannot be looked at.
+        """
+        mode = self.files.stat(self.root).st_mode
+        return bool(mode & stat.S_IWOTH) and not mode & stat.S_ISVTX
 
     def _check_owner(self) -> None:
         info = self.files.stat(self.root)

@@ -313,6 +313,18 @@ def test_a_receiver_that_does_not_answer(capsys: pytest.CaptureFixture[str], tmp
     assert run_json(capsys, *arguments, "--endpoint", receiver.url, code=1)["refused"]
 
 
+def test_the_port_of_the_other_protocol_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    """OTLP has a port for each protocol; whoever sends HTTP to that of gRPC is told which option to give."""
+    arguments = ("--audit", "listen:127.0.0.1:0", "--settle", "0", "--timeout", "0.5", "--endpoint")
+    for port, protocol, says in (
+        (4317, "http/protobuf", "4317 is gRPC: --protocol grpc"),
+        (4318, "grpc", "4318 is OTLP"),
+    ):
+        endpoint = f"http://127.0.0.2:{port}"  # nobody listens there
+        assert run("collector", "check", *arguments, endpoint, "--protocol", protocol) == 1
+        assert says in capsys.readouterr().out
+
+
 def test_credentials_come_from_the_environment(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

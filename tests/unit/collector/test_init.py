@@ -65,10 +65,15 @@ def test_it_says_what_has_to_be_set(tmp_path: Path, capsys: pytest.CaptureFixtur
     """Variables with their defaults, those without one first; each file with what it is for."""
     assert run("collector", "init", "agent", "--to", tmp_path / "new", "--json") == 0
     document = json.loads(capsys.readouterr().out)
-    written = [str(tmp_path / "new" / name) for name in ("config.yaml", "forward.yaml", "relay.yaml")]
-    assert document["written"] == written
-    assert document["variables"][0] == {"name": "OTELCOL_GATEWAY_ENDPOINT", "default": None}
-    assert {"name": "OTELCOL_DATA_DIR", "default": "/var/lib/otelcol-audit"} in document["variables"]
+    names = ["config.yaml", "forward.yaml", "relay.yaml"]
+    assert document["written"] == [str(tmp_path / "new" / name) for name in names]
+    taken = {each["name"]: each for each in document["variables"]}
+    gateway = next(iter(taken.values()))
+    assert (gateway["name"], gateway["default"]) == ("OTELCOL_GATEWAY_ENDPOINT", None)
+    assert "config.yaml" not in gateway["files"]
+    assert "forward.yaml" in gateway["files"]
+    assert taken["OTELCOL_DATA_DIR"]["default"] == "/var/lib/otelcol-audit"
+    assert "config.yaml" in taken["OTELCOL_DATA_DIR"]["files"]
     assert run("collector", "init", "agent", "--to", tmp_path / "other") == 0
     shown = capsys.readouterr().out
     assert "An OpenTelemetry Collector beside the application" in shown
@@ -77,8 +82,12 @@ def test_it_says_what_has_to_be_set(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 def test_variables_in_comments_are_none_and_the_first_default_counts() -> None:
     """As in the files: the default stands wherever a variable is used."""
-    found = variables(["# ${env:NO}\na: ${env:B:-x} # ${env:NO:-1}\nb: ${env:A}\n", "c: ${env:B:-x}"])
-    assert [(each.name, each.default) for each in found] == [("A", None), ("B", "x")]
+    one, two = "# ${env:NO}\na: ${env:B:-x} # ${env:NO:-1}\nb: ${env:A}\n", "c: ${env:B:-x}"
+    found = variables({"one": one, "two": two})
+    assert [(each.name, each.default, each.files) for each in found] == [
+        ("A", None, ("one",)),
+        ("B", "x", ("one", "two")),
+    ]
 
 
 @pytest.mark.parametrize("kind", Kind)

@@ -296,7 +296,7 @@ def test_the_time_out_says_that_the_record_is_safe(tmp_path: Path) -> None:
     """Who is missing, that it is journaled and where, and that it goes on."""
     down = Sink(*[RetryableExportError("down")] * 100_000)
     provider = make_provider(tmp_path / "j", retry=SOON, destinations={"down": down, "up": Sink()})
-    with pytest.raises(DeliveryTimeoutError, match=r"to down; the record is journaled \(stream .*, number 2\)"):
+    with pytest.raises(DeliveryTimeoutError, match=r"to down \(down\); .* is journaled \(stream .*, number 2\)"):
         login(provider.get_audit_logger(), durability="delivered", timeout_s=5)
     provider.shutdown(0.0)
 

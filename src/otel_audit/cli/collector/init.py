@@ -36,12 +36,12 @@ def init(
         )
     for each in made:
         _write(directory / each.name, each.text, force=force)
-    needed = variables(each.text for each in made if each.name.endswith(".yaml"))
+    needed = variables({each.name: each.text for each in made if each.name.endswith(".yaml")})
     if json:
         write_json(
             {
                 "written": [str(directory / each.name) for each in made],
-                "variables": [{"name": each.name, "default": each.default} for each in needed],
+                "variables": [{"name": each.name, "default": each.default, "files": each.files} for each in needed],
             }
         )
     else:
@@ -59,8 +59,8 @@ def _show(directory: Path, made: list[Template], needed: list[Variable]) -> None
     for each in made:
         out.print(Text.assemble((safe(directory / each.name), "bold"), f"  {each.about}"), soft_wrap=True)
     out.print()
-    shown = table("Variable", "Default")
+    shown = table("Variable", "Default", "In")
     for variable in needed:
         default = Text("has to be set", style="yellow") if variable.default is None else variable.default
-        shown.add_row(*row(variable.name, default))
+        shown.add_row(*row(variable.name, default, ", ".join(variable.files)))
     out.print(shown)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ... import semconv as sc
+from ...collector.shipped import shipped
 from ...errors import ConfigurationError
 from .agreed import HOST
 from .processes import Processes
@@ -18,7 +21,9 @@ from .receivers import free_ports, wait_until_it_answers
 BINARY_VARIABLE: Final = "OTELCOL_BIN"
 NAMES: Final = ("otelcol-contrib", "otelcol")
 
-_SHIPPED: Final = Path(__file__).resolve().parents[4] / "collector-config" / "agent" / "config.yaml"
+_CONFIG: Final = "collector-config/agent/config.yaml"
+_BUILT: Final = "collector-*/otelcol-audit"
+"""Where ``make collector`` keeps what it builds, below the cache directory."""
 _SMALL: Final = """\
 receivers:
   otlp:
@@ -43,11 +48,11 @@ service:
     metrics:
       level: none
 """
-"""Where there is no checkout, or its configuration is not for this Collector: OTLP in, a file out."""
+"""Where the configuration that is shipped is not for this Collector: OTLP in, a file out."""
 
 
 def find_collector(environ: Mapping[str, str]) -> Path | None:
-    """``OTELCOL_BIN``, else ``otelcol-contrib`` or ``otelcol`` on ``PATH``.
+    """``OTELCOL_BIN``, else ``otelcol-contrib`` or ``otelcol`` on ``PATH``, else what ``make collector`` built last.
 
     Raises:
         ConfigurationError: ``OTELCOL_BIN`` names nothing that can be run.
@@ -62,7 +67,14 @@ def find_collector(environ: Mapping[str, str]) -> Path | None:
         found = shutil.which(name)
         if found:
             return Path(found).resolve()
-    return None
+    return _built(environ)
+
+
+def _built(environ: Mapping[str, str]) -> Path | None:
+    home = environ.get("XDG_CACHE_HOME") or str(Path(environ.get("HOME") or "~").expanduser() / ".cache")
+    cache = Path(environ.get("OTEL_AUDIT_CACHE") or Path(home) / "otel-audit").absolute()
+    built = [path for path in cache.glob(_BUILT) if os.access(path, os.X_OK)]
+    return max(built, key=lambda path: path.stat().st_mtime_ns, default=None)
 
 
 class CollectorReceiver:
@@ -95,11 +107,12 @@ class CollectorReceiver:
         self._process: subprocess.Popen[bytes] | None = None
 
     def _choose_config(self, directory: Path) -> Path:
-        if _SHIPPED.is_file():
-            command = [self._binary, "validate", f"--config={_SHIPPED}"]
+        with contextlib.suppress(ConfigurationError):  # the installation is not whole
+            config = shipped(_CONFIG)
+            command = [self._binary, "validate", f"--config={config}"]
             process = self._processes.start(command, self._log, variables=self._variables)
             if self._processes.wait(process, 30) == 0:
-                return _SHIPPED
+                return config
         small = directory / "config.yaml"
         small.write_text(_SMALL, encoding="utf-8")
         return small

@@ -15,6 +15,7 @@ from typing import Final, Protocol
 from .agreed import HOST, IDS, UNAVAILABLE
 from .processes import DemoError, Processes, tail_of, whole_lines
 
+EMBEDDED: Final = "embedded receiver"
 START_TIMEOUT_S: Final = 20.0
 
 
@@ -57,7 +58,7 @@ class EmbeddedReceiver:
 
     def __init__(self, processes: Processes, directory: Path, unwanted: str) -> None:
         (self._port,) = free_ports(1)
-        self.name = "embedded receiver"
+        self.name = EMBEDDED
         self.endpoint = f"http://{HOST}:{self._port}/v1/logs"
         self._processes = processes
         self._directory = directory

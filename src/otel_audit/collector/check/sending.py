@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
+from urllib.parse import urlsplit
 
 from ...errors import ConfigurationError, ExportError
 from ...exporters.answers import error_of_answer
@@ -13,6 +14,8 @@ from ...exporters.otlp_options import GRPC, HTTP_JSON, otlp_user_agent, read_otl
 from ...formats.otlp_answer import parse_logs_response
 
 _WHERE = "collector check"
+_GRPC_PORT: Final = 4317
+_HTTP_PORT: Final = 4318
 
 
 class Sender:
@@ -54,12 +57,20 @@ class Sender:
                 body = answer.body
             partial = parse_logs_response(body) if body else None
         except ExportError as error:
-            return str(error)
+            return "; ".join(filter(None, (str(error), self._repair(error))))
         except ValueError:
             return f"{self.url}: answered with something that is no OTLP"
         if partial is not None and partial.rejected:
             return f"{self.url}: took a part only, and refused {partial.rejected} records"
         return ""
+
+    def _repair(self, error: ExportError) -> str | None:
+        """What to do about it; OTLP has a port for each protocol."""
+        grpc = isinstance(self._client, GrpcClient)
+        if urlsplit(self.url).port != (_HTTP_PORT if grpc else _GRPC_PORT):
+            return error.repair
+        other = "4318 is OTLP over HTTP: --protocol http/protobuf" if grpc else "4317 is gRPC: --protocol grpc"
+        return other if error.status == "protocol" or not error.repair else f"{error.repair}; {other}"
 
     def close(self) -> None:
         """Let go of the connection."""
