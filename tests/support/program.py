@@ -20,6 +20,7 @@ import atexit, logging, os, signal, sys, threading, time
 import otel_audit
 from otel_audit.errors import RetryableExportError
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 root, returned, arrived, options = sys.argv[1:5]
 _fd = os.open(returned, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 

@@ -40,7 +40,8 @@ class Splitting:
 
     Attributes:
         accepted: sequence numbers that the destination took, before or now.
-        refused: single records that it refused, and its answers.  To be believed only with :attr:`has_evidence`.
+        refused: single records that it refused, and its answers.  To be believed only with :attr:`has_evidence`; then
+            each was refused, perhaps for a second time, after something was accepted.
         response_ids: ids that it gave to records.
     """
 
@@ -61,6 +62,7 @@ class Splitting:
         self._refusals = 0
         self._requests = 0
         self._refused_alone: set[int] = set()
+        self._early: set[int] = set()
 
     @property
     def has_evidence(self) -> bool:
@@ -86,10 +88,22 @@ class Splitting:
             if newest_first and not self.has_evidence:
                 self._probe([len(batch.records) - 1])
             self._deliver(batch.records)
+            self._deliver(self._take_back())
+            self.refused.sort(key=lambda each: each[0].sequence)
         except _Enough:
+            self._take_back()
             return
         if self.refused and not self.has_evidence:
             raise _refuses_everything(self.refused[0][1])
+
+    def _take_back(self) -> Sequence[StoredRecord]:
+        """What was refused before the destination accepted anything: it may have begun to work only then."""
+        if not self.has_evidence:
+            return []
+        early, self._early = self._early, set()
+        self._refused_alone -= early
+        self.refused = [each for each in self.refused if each[0].sequence not in early]
+        return [record for record in self._batch.records if record.sequence in early]
 
     def _deliver(self, records: Sequence[StoredRecord]) -> None:
         left = self._undecided(records)
@@ -174,6 +188,8 @@ class Splitting:
         if record.sequence not in self._refused_alone:
             self._refused_alone.add(record.sequence)
             self.refused.append((record, error))
+            if not self.has_evidence:
+                self._early.add(record.sequence)
 
 
 def _refuses_everything(error: ExportError) -> RefusedBatchError:

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from ..batch import StoredRecord
+from ..errors import DamageError
 from .cursor import Cursor
 from .layout import Layout
 from .line import END
@@ -72,6 +73,10 @@ def trim(stream: StreamDirectory, policy: Policy, *, own: bool) -> int:
         return _trim(stream, metadata, policy, own=own)
     except FileNotFoundError:
         return 0  # somebody else removed the stream
+    except DamageError:
+        if stream.path.is_dir():
+            raise
+        return 0
     finally:
         lock.release()
 

@@ -10,6 +10,7 @@ What is left over when a process ends in order is given back; after a ``kill -9`
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from pathlib import Path
 from typing import Final
@@ -39,6 +40,7 @@ class Room:
     def __init__(self, layout: Layout, bytes_max: int) -> None:
         self._layout = layout
         self._bytes_max = bytes_max
+        self._lock = threading.RLock()
         self._next = min(RESERVATION_BYTES, max(bytes_max // 64, _LEAST_BYTES))
         self.admitted = 0
 
@@ -52,6 +54,10 @@ class Room:
             JournalFullError: there is none.
             OSError: the file cannot be changed, or the journal not be measured.
         """
+        with self._lock:  # of two threads one would measure what the other has just given back
+            return self._reserve(lock)
+
+    def _reserve(self, lock: Path) -> int:
         began = time.perf_counter()
         want = self._next
         self._set(lock, want)

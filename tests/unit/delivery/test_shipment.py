@@ -156,14 +156,17 @@ def test_a_named_refusal_behind_an_undecided_record_waits_for_it(root: Path) -> 
     taken = [number for number in range(1, LAST + 1) if number not in (3, 5)]
     bad = RejectedExportError("bad", status=400)
     sink = Sink(
-        RetryableExportError("busy", taken=taken, refused={5: bad}), RejectedExportError("bad", refused={5: bad})
+        RetryableExportError("busy", taken=taken, refused={5: bad}),
+        RejectedExportError("bad", refused={5: bad}),
+        None,
+        bad,
     )
     with pytest.raises(RetryableExportError):
         ship(shipment, sink)
     assert stored_cursor(shipment) == Cursor(acknowledged=2, delivered=2)
     assert list(read_dead_letters(shipment.stream.layout, "sink")) == []
     ship(shipment, sink)
-    assert sink.requests[1:] == [[3, 5], [3]]
+    assert sink.requests[1:] == [[3, 5], [3], [5]]
     assert stored_cursor(shipment) == Cursor(acknowledged=LAST, delivered=LAST - 1, dead_lettered=1)
     assert [letter.sequence for letter in read_dead_letters(shipment.stream.layout, "sink")] == [5]
 

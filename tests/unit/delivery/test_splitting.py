@@ -101,6 +101,22 @@ def test_a_good_record_behind_a_long_run_of_bad_ones_is_the_evidence() -> None:
     assert refused_of(splitting) == list(range(1, 100))
 
 
+@pytest.mark.parametrize("heals_after", range(1, 9))
+def test_a_destination_that_is_repaired_in_the_middle_gets_what_it_refused_before(heals_after: int) -> None:
+    """What is refused before anything was accepted is no record's fault as yet: it is tried once more."""
+    receiver = Receiver({1, 2, 3, 4, 6})
+
+    def repaired(part: RecordBatch) -> ExportResult | None:
+        if receiver.requests == heals_after:
+            receiver.bad = {6}
+        return receiver(part)
+
+    splitting = Splitting(repaired)
+    splitting.run(batch_of(8))
+    assert refused_of(splitting) == [6]
+    assert sorted(receiver.accepted) == [1, 2, 3, 4, 5, 7, 8]
+
+
 def test_a_good_record_anywhere_is_found_at_last() -> None:
     """Other records are tried at each attempt, so one good record among many bad ones is the evidence some time."""
     bad = set(range(1, 201)) - {120}
