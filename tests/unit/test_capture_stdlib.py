@@ -926,6 +926,7 @@ def test_close_of_a_provider_of_its_own(logger: logging.Logger, monkeypatch: pyt
         return made[-1]
 
     monkeypatch.setattr(sink, "build_provider", build)
+    monkeypatch.setattr(otel_audit.default, "_of_captures", ())
     handler = AuditHandler(journal="x")
     logger.addHandler(handler)
     logger.info("user.login", extra=WHOLE)
@@ -946,6 +947,7 @@ def test_what_is_logged_while_its_provider_opens(logger: logging.Logger, monkeyp
         return RecordingProvider()
 
     monkeypatch.setattr(sink, "build_provider", build)
+    monkeypatch.setattr(otel_audit.default, "_of_captures", ())
     handler = AuditHandler(journal="x", on_error=lambda error, record: errors.append(error))
     logger.addHandler(handler)
     handler.close()

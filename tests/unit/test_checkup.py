@@ -135,13 +135,13 @@ def configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]
         provider.shutdown(0.0)
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever handlers of other tests are still open."""
+    """Whatever handlers other tests have left, on whichever loggers."""
     monkeypatch.setattr(default, "_of_captures", ())
+    monkeypatch.setattr(reachability, "unreachable_handlers", list)
 
 
-@pytest.mark.usefixtures("alone")
 def test_without_a_configuration_it_is_failing() -> None:
     """It does not raise: a probe is no place for a traceback."""
     health = otel_audit.check_health()

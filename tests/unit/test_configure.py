@@ -20,8 +20,9 @@ from support.delivery import Sink
 
 
 @pytest.fixture(autouse=True)
-def unconfigured() -> Iterator[None]:
-    """Each test begins and ends without a process-wide provider."""
+def unconfigured(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Each test begins and ends without a process-wide provider, and without the handlers of other tests."""
+    monkeypatch.setattr(default, "_of_captures", ())
     before = default._provider
     default._provider = None
     yield

@@ -62,7 +62,7 @@ def test_every_variable_holds_for_every_protocol(protocol: str) -> None:
     assert read["headers"] == {"x-key": "a b", "x-other": "c"}
     assert (read["timeout"], read["compression"], read["request_bytes"]) == (1.5, "gzip", 4 << 20)
     files = [str(read[name]) for name in ("certificate", "client_certificate", "client_key")]
-    assert files == [os.devnull, "c.pem", "k.pem"]
+    assert files == [os.devnull, os.path.abspath("c.pem"), os.path.abspath("k.pem")]
     plain = read_otlp({}, {**environ, GENERAL + "ENDPOINT": "http://h:9"}, "otlp")
     assert plain["certificate"] is None  # meant for other signals
 
