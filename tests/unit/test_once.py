@@ -161,6 +161,23 @@ def test_a_structlog_call_within_a_structlog_call_does_not_hide_it(provider: Rec
     assert names(provider) == ["a.first", "a.second", "a.first", "a.first"]
 
 
+def test_a_processor_that_makes_several_events_of_one_call(provider: RecordingProvider) -> None:
+    """Each dictionary that one processor is given is an event; the same one again, or through another one, is not."""
+    audit, other = StructlogAuditProcessor(provider), StructlogAuditProcessor(provider)
+
+    def each_item(logger: Any, name: str, event: Any) -> Any:
+        for item in event["items"]:
+            one = {**event, "event": item}
+            audit(logger, name, one)
+            audit(logger, name, one)
+            other(logger, name, one)
+        raise structlog.DropEvent
+
+    log = structlog.wrap_logger(None, processors=[each_item])
+    log.info("a.all", audit=True, items=["a.first", "a.second", "a.third"], **WHOLE)
+    assert names(provider) == ["a.first", "a.second", "a.third"]
+
+
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="before Python 3.12 what a filter returns is a truth value")
 @pytest.mark.parametrize("where", ["logger", "handlers"])
 def test_copies_that_filters_return_stand_for_their_record(provider: RecordingProvider, where: str) -> None:

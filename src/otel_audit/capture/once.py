@@ -11,6 +11,8 @@ with something else in it), except where it can be seen what it stands for:
 **One structlog call**, however many processors see its event, and the ``LogRecord`` that was made from it: the one that
 the call's frame (``_proxy_to_logger``) made by calling a logger.
 
+A processor that is given several dictionaries in one structlog call is given several events.
+
 Nothing is written on the ``LogRecord`` or into the event, where other handlers and renderers would show it.  Records
 are remembered by weak references, which no other record can be taken for, whatever stamps it has.  A call is marked in
 the mapping of its keywords, which structlog has copied before it runs the processors; it lives in the call's frame, and
@@ -97,18 +99,20 @@ def original(record: logging.LogRecord) -> logging.LogRecord:
     return record
 
 
-def claim_call(provider: object) -> bool:
+def claim_call(provider: object, processor: object, event: object) -> bool:
     """Whether the provider has yet to journal the event of the structlog call in progress on this thread.
 
     From now on it has, unless :func:`release_call` is called.  Where there is no such call this cannot be told: true.
+    So it is where one processor is given several dictionaries in one call: somebody makes several events of it.
     """
     keywords = _keywords_of_call()
     if keywords is None:
         return True
-    providers = keywords.get(_MARK, ())
-    if provider in providers:
-        return False
-    keywords[_MARK] = (*providers, provider)
+    marks = keywords.get(_MARK, ())
+    for journaled_by, through, seen in marks:
+        if journaled_by is provider and (through is not processor or seen is event):
+            return False
+    keywords[_MARK] = (*marks, (provider, processor, event))
     _calls.are_marked = True
     return True
 
@@ -117,7 +121,7 @@ def release_call(provider: object) -> None:
     """The provider has not journaled the event of the structlog call in progress after all."""
     keywords = _keywords_of_call()
     if keywords is not None:
-        keywords[_MARK] = tuple(each for each in keywords.get(_MARK, ()) if each is not provider)
+        keywords[_MARK] = tuple(mark for mark in keywords.get(_MARK, ()) if mark[0] is not provider)
 
 
 def _journaled(record: logging.LogRecord) -> tuple[Any, ...]:
@@ -161,7 +165,7 @@ def _journaled_by_call(record: logging.LogRecord) -> tuple[Any, ...]:
         frame = frame.f_back
     keywords = _keywords(frame)
     if keywords is not None:
-        return tuple(keywords.get(_MARK, ()))
+        return tuple(mark[0] for mark in keywords.get(_MARK, ()))
     frame = here
     while frame is not None and _MARK not in (_keywords(frame) or ()):
         frame = frame.f_back

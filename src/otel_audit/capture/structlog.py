@@ -127,7 +127,7 @@ class StructlogAuditProcessor:
         of_record = event.get("_record")
         if of_record is not None:
             of_record = once.original(of_record)
-        if not (once.claim_call(provider) if of_record is None else once.claim(of_record, provider)):
+        if not (once.claim_call(provider, self, event) if of_record is None else once.claim(of_record, provider)):
             provider.count("records.deduplicated")
             return None
         default = self._event_name or provider.settings.default_event_name
