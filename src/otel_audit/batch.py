@@ -12,8 +12,11 @@ from . import semconv as sc
 from .canonical import Tagged, decode, untag
 
 
-class StoredRecord(msgspec.Struct, gc=False, eq=False):
+class StoredRecord(msgspec.Struct, eq=False):
     """One line of the journal, whole and verified.
+
+    The garbage collector counts them on purpose: what an HTTP client leaves of a request of 4 MiB is garbage in
+    circles, and would otherwise stay for many requests.
 
     Attributes:
         sequence: its number in the stream.
