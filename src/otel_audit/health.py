@@ -7,15 +7,15 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from . import semconv as sc
 from .delivery.replay import count_open
 from .errors import AuditError
+from .journal.damage import DamageReport, read_damage
 from .journal.layout import Layout
-from .journal.reader import DamageReport, StreamReader
+from .journal.reader import StreamReader
 from .journal.retirement import Retirement, retirements
 from .journal.segment import list_segments
 from .journal.streams import StreamDirectory, list_streams, usage_bytes
@@ -243,7 +243,7 @@ def _stream_status(stream: StreamDirectory, retired: Mapping[str, Retirement]) -
         records=last,
         bytes=_segment_bytes(stream),
         destinations=pending,
-        damage=_read(stream.path / "recovery.json", list[DamageReport]) or [],
+        damage=_damage(stream),
         process=process_state(stream),
     )
 
@@ -284,17 +284,17 @@ def emitted_after(stream: StreamDirectory, acknowledged: int) -> int:
     return records[0].observed_ns if records else 0
 
 
-def _read(path: Path, kind: Any) -> Any:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
-    except (OSError, msgspec.MsgspecError):
-        return None
+def _damage(stream: StreamDirectory) -> list[DamageReport]:
+    with contextlib.suppress(OSError):
+        return read_damage(stream.path) or []
+    return []
 
 
 def process_state(stream: StreamDirectory) -> ProviderStatus | None:
     """What the process that writes a stream said of itself a few seconds ago; ``None``: nothing yet."""
-    found: ProviderStatus | None = _read(stream.path / STATE_NAME, ProviderStatus)
-    return found
+    with contextlib.suppress(OSError, msgspec.MsgspecError):
+        return msgspec.json.decode((stream.path / STATE_NAME).read_bytes(), type=ProviderStatus)
+    return None
 
 
 def write_process_state(layout: Layout, directory: Path, status: ProviderStatus) -> None:

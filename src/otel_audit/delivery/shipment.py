@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -14,9 +13,10 @@ from ..batch import RecordBatch, StoredRecord
 from ..errors import AuditError, BlockedExportError, ExportError
 from ..journal.courtesy import let_others_run
 from ..journal.cursor import Cursor
+from ..journal.damage import RECOVERY_NAME, DamageReport, read_damage
 from ..journal.files import FULL
 from ..journal.locks import FileLock
-from ..journal.reader import DamageReport, StreamReader
+from ..journal.reader import StreamReader
 from ..journal.streams import StreamDirectory
 from ..own_log import own_log
 from ..protocols import AuditRecordExporter, ExportResult
@@ -295,8 +295,8 @@ class Shipment:
         if len(reports) <= self._reported:
             return
         self._reported = len(reports)
-        path = self.stream.path / "recovery.json"
-        known = _read_reports(path)
+        path = self.stream.path / RECOVERY_NAME
+        known = read_damage(self.stream.path) or []
         new = [report for report in reports if report not in known]
         for report in new[:8]:
             _log.error(
@@ -348,13 +348,6 @@ def _unless_full(what: str) -> Iterator[None]:
         if error.errno not in FULL:
             raise
         _log.warning("%s: not kept, the disk is full", what)
-
-
-def _read_reports(path: Path) -> list[DamageReport]:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=list[DamageReport])
-    except (FileNotFoundError, msgspec.MsgspecError):
-        return []
 
 
 def open_shipment(stream: StreamDirectory, destination: Destination) -> Shipment | None:

@@ -1,8 +1,14 @@
-"""What readers say of damage."""
+"""What readers say of damage, and where that is kept."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Final
+
 import msgspec
+
+RECOVERY_NAME: Final = "recovery.json"
+"""The file beside a stream in which shippers keep what they found damaged in it."""
 
 
 class DamageReport(msgspec.Struct, frozen=True):
@@ -26,3 +32,17 @@ class DamageReport(msgspec.Struct, frozen=True):
     stop: int
     sequence: int
     count: int = 0
+
+
+def read_damage(directory: Path) -> list[DamageReport] | None:
+    """What shippers found damaged in a stream; ``None`` where that was written down and cannot be understood.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    try:
+        return msgspec.json.decode((directory / RECOVERY_NAME).read_bytes(), type=list[DamageReport])
+    except FileNotFoundError:
+        return []
+    except msgspec.MsgspecError:
+        return None

@@ -24,7 +24,7 @@ class LedgerLine(msgspec.Struct, frozen=True, kw_only=True):
         why: ``"delivered"`` – every required destination had it; ``"retention"`` – none was required, and its time was
             over.
         unseen: optional destinations that had not seen all of it, and how many records they miss.
-        damage: what was damaged in it.
+        damage: what was found damaged in it when it was delivered, or when it was removed if it was read once more.
     """
 
     removed_ns: int
