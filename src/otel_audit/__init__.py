@@ -14,7 +14,8 @@ from ._version import __version__
 if TYPE_CHECKING:
     from .batch import RecordBatch, StoredRecord
     from .capture.otel import AuditLogRecordProcessor
-    from .capture.stdlib import AUDIT, AuditContextFilter, AuditHandler
+    from .capture.queues import AuditContextFilter
+    from .capture.stdlib import AUDIT, AuditHandler
     from .capture.structlog import StructlogAuditProcessor
     from .checkup import Health
     from .context import audit_context
@@ -103,7 +104,8 @@ __all__ = [
 _HOMES = {
     "batch": ("RecordBatch", "StoredRecord"),
     "capture.otel": ("AuditLogRecordProcessor",),
-    "capture.stdlib": ("AUDIT", "AuditContextFilter", "AuditHandler"),
+    "capture.queues": ("AuditContextFilter",),
+    "capture.stdlib": ("AUDIT", "AuditHandler"),
     "capture.structlog": ("StructlogAuditProcessor",),
     "checkup": ("Health",),
     "context": ("audit_context",),

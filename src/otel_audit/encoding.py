@@ -11,6 +11,7 @@ import itertools
 from collections.abc import Callable, Container, Mapping, Sequence
 from json.encoder import encode_basestring as _quoted
 from operator import itemgetter
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
@@ -115,6 +116,8 @@ _TAGS: Final[dict[type, tuple[str, str, str]]] = {
 }
 _OTHER: Final = ("", "{tagged_text(%s)}", "")
 _CONTAINERS: Final = (bytes, list, tuple, dict)
+_MEMBERS: Final = ("body", "event", "observed", "timestamp", "span", "trace")
+"""The last parameters of every function, in their order."""
 
 
 class Source(NamedTuple):
@@ -125,12 +128,16 @@ class Source(NamedTuple):
         lines: source of the function's first lines, indented by one space; they may return ``None``.
         values: for each attribute the variable (or, where it is ``plain``, the expression) that has its value then.
         space: names that the lines use.
+        fixed: attributes that have the same value in every record, which takes the place of the variable.
+        event: the event name, where it is the same in every record and there is no body; neither is a parameter then.
     """
 
     parameters: Sequence[str]
     lines: Sequence[str]
     values: Sequence[str]
     space: Mapping[str, Any]
+    fixed: Mapping[str, Any] = MappingProxyType({})
+    event: str | None = None
 
 
 def new_writer(
@@ -157,12 +164,14 @@ def new_writer(
     if source is None:
         variables = [f"v{place}" for place in range(len(names))]
         source = Source(variables, (), variables, {})
-    head, tail = _parts(names, kinds, source.values, body)
-    typed = [*zip(names, source.values, kinds, strict=True), ("", "body", body)]
-    typed += [("event_name", member, str) for member in ("event", "span", "trace")]
+    head, tail = _parts(names, kinds, source, body)
+    typed = [each for each in zip(names, source.values, kinds, strict=True) if each[0] not in source.fixed]
+    ids = ("span", "trace")
+    members = ids if source.event is not None else ("event", *ids)
+    typed += [("", "body", body), *(("event_name", member, str) for member in members)]
     strings = [variable for name, variable, kind in typed if kind is str and name not in plain]
     integers = [variable for _, variable, kind in typed if kind is int]
-    parameters = ", ".join([*source.parameters, "body", "event", "observed", "timestamp", "span", "trace"])
+    parameters = ", ".join([*source.parameters, *_MEMBERS[0 if source.event is None else 2 :]])
     lines = [f"def write({parameters}):", *source.lines]
     if integers:
         fits = " and ".join(f"{-(2**63)} <= {variable} < {2**63}" for variable in integers)
@@ -181,23 +190,33 @@ def new_writer(
     return write
 
 
-def _parts(names: Sequence[str], kinds: Sequence[type], values: Sequence[str], body: type) -> tuple[str, str]:
-    """Source of the expressions for head and tail."""
+def _parts(names: Sequence[str], kinds: Sequence[type], source: Source, body: type) -> tuple[str, str]:
+    """Source of the expressions for head and tail.
+
+    Raises:
+        OutsideProfile: a fixed value cannot be written.
+    """
     head, tail = _Text('{"attributes":{'), _Text("")
     part = head
-    for name, kind, value in zip(names, kinds, values, strict=True):
+    for name, kind, value in zip(names, kinds, source.values, strict=True):
         if part is head and name > sc.SEQUENCE_PREFIX:
             part = tail
-        member = f"{_quoted(name)}:"
-        part.add(member if part is head else f",{member}", kind, value)
+        member = f"{_quoted(name)}:" if part is head else f",{_quoted(name)}:"
+        if name in source.fixed:
+            part.literal(member + tagged_text(source.fixed[name]))
+        else:
+            part.add(member, kind, value)
         if part is head:
             part.literal(",")
     tail.literal("}")
     if body is not type(None):
         tail.add(',"body":', body, "body")
-    tail.literal(',"event_name":"').value("{event}").literal('","observed_timestamp":"').value("{observed}").literal(
-        '"'
-    )
+    tail.literal(',"event_name":"')
+    if source.event is None:
+        tail.value("{event}")
+    else:
+        tail.literal(_quoted(source.event)[1:-1])
+    tail.literal('","observed_timestamp":"').value("{observed}").literal('"')
     tail.value("{span}").literal(',"timestamp":"').value("{timestamp}").literal('"').value("{trace}").literal("}")
     return head.source(), tail.source()
 

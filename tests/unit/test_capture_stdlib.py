@@ -21,7 +21,8 @@ import otel_audit.default
 from otel_audit import context
 from otel_audit import semconv as sc
 from otel_audit.capture import kept, logrecord, sink, stdlib
-from otel_audit.capture.stdlib import AUDIT, AuditContextFilter, AuditHandler, attach, install_level
+from otel_audit.capture.queues import AuditContextFilter
+from otel_audit.capture.stdlib import AUDIT, AuditHandler, attach, install_level
 from otel_audit.context import audit_context
 from otel_audit.errors import (
     ConfigurationError,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from otel_audit.capture.lanes import SIGHTS, SITES_MAX, Lanes
 from otel_audit.capture.shapes import Shapes
 from otel_audit.capture.stdlib import AuditHandler
 from otel_audit.preparation import prepare
@@ -27,25 +28,53 @@ def provider_in(root: Path) -> AuditProvider:
 
 def test_both_ways_write_the_same_bytes() -> None:
     """Head and tail are those that ``prepare`` makes of the record that the careful way reads."""
-    shapes = Shapes((), ("own",))
+    shapes = Shapes((), ("own", "number"))
+    lanes = Lanes(shapes, ("own", "number"))
     given = {"actor": "u-1", "outcome": "success", "source": "192.0.2.7", "ticket": 7, "note": 'say "é"'}
-    for _ in range(3):
-        read = shapes.read(given, "user.login", ("a\\b",), "audit.log", {})
-    written = shapes.write(
-        given, "user.login", ("a\\b",), 20, 10, "b7ad6b7169203331", "0af7651916cd43dd8448eb211c80319c"
-    )
+    added = ("a\\b{}%", 9)
+    site = ("user.login", "a", 20, len(given))
+    for _ in range(SIGHTS):
+        read = shapes.read(given, "user.login", added, "audit.log", {})
+        lanes.notice(site, given, added)
+    lane = lanes.known[site]
+    assert lane.names == list(given)
+    written = lane.write(given, "r-1", 20, 10, "b7ad6b7169203331", "0af7651916cd43dd8448eb211c80319c")
     assert read is not None
-    assert written is not None
-    head, tail, record_id = written
-    attributes = {**read[2], "audit.record.id": record_id}
     record = AuditRecord.from_attributes(
         "user.login",
-        attributes,
+        {**read[2], "audit.record.id": "r-1"},
         timestamp_ns=10,
         trace_id="0af7651916cd43dd8448eb211c80319c",
         span_id="b7ad6b7169203331",
     )
-    assert (head, tail) == prepare(record, 20)
+    assert written == prepare(record, 20)
+
+
+def test_a_site_that_changes_its_names_does_not_get_a_lane_each_time() -> None:
+    """Two shapes in turn: the lane stays with one of them for longer and longer."""
+    shapes = Shapes((), ())
+    lanes = Lanes(shapes, ())
+    given = [{"actor": "u-1", "outcome": "success", name: "x"} for name in ("one", "two")]
+    site = ("user.login", "a", 20, 3)
+    made = set()
+    for number in range(4000):
+        shapes.read(given[number % 2], "user.login", (), "audit.log", {})
+        lane = lanes.known.get(site)
+        if lane is None or lane.names != list(given[number % 2]):
+            lanes.notice(site, given[number % 2], ())
+        made.add(id(lanes.known.get(site)))
+    assert len(made) <= 5
+
+
+def test_sites_are_not_remembered_without_end() -> None:
+    """As many as ``SITES_MAX``; then they begin anew."""
+    shapes = Shapes((), ())
+    lanes = Lanes(shapes, ())
+    for number in range(3 * SITES_MAX):
+        for _ in range(SIGHTS if number % 100 == 0 else 1):
+            lanes.notice((f"user.login{number}", "a", 20, 1), {"actor": "u-1"}, ())
+    assert len(lanes._left) <= SITES_MAX
+    assert len(lanes.known) <= SITES_MAX
 
 
 _ODD = [
@@ -95,12 +124,12 @@ def test_a_shape_that_is_known_takes_any_value(root: Path, first: object, second
     logger = logging.Logger("odd", 1)
     logger.addHandler(handler)
     given = {"actor": "u-1", "outcome": "failure", name: first}
-    for _ in range(4):
+    for _ in range(2 * SIGHTS):
         logger.info("user.login", extra=given)
     logger.info("user.login", extra={**given, name: second})
     provider.shutdown(0)
     lines = [json.loads(line) for path in sorted(root.rglob("0*.jsonl")) for line in path.read_bytes().splitlines()]
     records = [line["record"]["attributes"] for line in lines]
     outcomes = [record["audit.outcome"]["stringValue"] for record in records if "otel_audit.control" not in record]
-    assert outcomes[:4] == ["failure"] * 4
-    assert outcomes[4:] in (["failure"], ["unknown"])  # unknown: of a value that lies, only the text is kept
+    assert outcomes[: 2 * SIGHTS] == ["failure"] * 2 * SIGHTS
+    assert outcomes[2 * SIGHTS :] in (["failure"], ["unknown"])  # unknown: of a value that lies, only the text is kept

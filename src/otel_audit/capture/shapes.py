@@ -14,9 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from .. import semconv as sc
-from ..canonical import OutsideProfile
 from ..context import with_context
-from ..encoding import Source, new_writer
 from ..record import new_record_id
 from ..rules import ID_LENGTH_MAX, is_action, is_event_name, is_like_name, name_facts
 from .fields import BODY, EVENT_NAME, FIELDS, address_type
@@ -35,11 +33,7 @@ _OURS: Final = tuple(
 _ODD: Final = frozenset({BODY, sc.SEVERITY_TEXT, sc.ACTOR_TYPE, sc.SOURCE_TYPE})
 """What is given too seldom to be read quickly."""
 
-_PLAIN: Final = frozenset({str, int, bool, float})
-"""Types of free values that are written straight to canonical bytes."""
-
 _Pick = Callable[..., dict[str, Any] | None]
-_Lane = Callable[..., tuple[bytes, bytes] | None] | None
 _Keys = tuple[Any, ...]
 
 
@@ -51,19 +45,13 @@ class _Plan:
             attributes (what is given twice is taken from the mapping); ``None`` where a value wants care.
         event_name, actor, action, outcome, record_id, source: whether it is given.
         names: name in the mapping → name of the attribute.
-        lane: the straight way to canonical bytes; ``None`` where there is none.
-        tried: whether a lane was looked for.
     """
 
-    __slots__ = (
-        "action", "actor", "event_name", "lane", "names", "outcome", "pick", "record_id", "source", "tried",
-    )  # fmt: skip
+    __slots__ = ("action", "actor", "event_name", "names", "outcome", "pick", "record_id", "source")
 
     def __init__(self, names: Mapping[str, str], pick: _Pick) -> None:
         attributes = names.values()
         self.names = names
-        self.lane: _Lane = None
-        self.tried = False
         self.pick = pick
         self.event_name = EVENT_NAME in attributes
         self.actor = sc.ACTOR_ID in attributes
@@ -144,53 +132,18 @@ class Shapes:
             return None
         return event, body, attributes, plan.record_id
 
-    def write(
-        self,
-        given: Mapping[str, Any],
-        message: str,
-        own: Sequence[Any],
-        observed: int,
-        timestamp: int,
-        span: str,
-        trace: str,
-    ) -> tuple[bytes, bytes, str] | None:
-        """Head and tail of the record's canonical form, and its id; ``None`` where :meth:`read` has to read it.
+    def straight(self, keys: _Keys, message: str) -> tuple[Mapping[str, str], str, str] | None:
+        """What a lane is made from (``lanes.py``): names, action and outcome; ``None`` where there can be none.
 
-        For records whose message is an event name that says the action, outside every context.  The result is what
-        ``preparation.prepare`` makes of what :meth:`read` reads.
-
-        Args:
-            given: as for :meth:`read`.
-            message: as for :meth:`read`.
-            own: as for :meth:`read`.
-            observed: nanoseconds since 1970.
-            timestamp: nanoseconds since 1970.
-            span: id in lower-case hex, or empty.
-            trace: id in lower-case hex, or empty.
+        The names are those of the mapping, each with the name of its attribute; action and outcome are what the message
+        says, which has to be an event name; the second may be empty where the mapping has one.
         """
-        plan = self._plans.get(tuple(given))
-        if plan is None:
-            return None
-        lane = plan.lane
-        if lane is None:
-            if plan.tried or plan.event_name or plan.action or plan.record_id or not plan.actor:
-                return None
-            plan.tried = True
-            lane = plan.lane = _write_lane(plan.names, self._own, given, own)
-            if lane is None:
-                return None
+        plan = self._plans.get(keys)
         known = self._events.get(message)
-        if known is None:
+        if plan is None or known is None or plan.event_name or plan.action or plan.record_id or not plan.actor:
             return None
         action, outcome = known
-        if not action or not (outcome or plan.outcome) or timestamp > observed:
-            return None
-        record_id = new_record_id()
-        try:
-            parts = lane(given, action, outcome, record_id, *own, None, message, observed, timestamp, span, trace)
-        except (OutsideProfile, UnicodeError, TypeError):  # a value that has to be converted: read with care
-            return None
-        return None if parts is None else (*parts, record_id)
+        return (plan.names, action, outcome) if action and (outcome or plan.outcome) else None
 
     def _learn(self, keys: _Keys) -> _Plan | None:
         """The plan of a shape; ``None`` at its first time, and where it always wants care."""
@@ -248,53 +201,15 @@ def _write_pick(names: Mapping[str, str], own: Sequence[str]) -> _Pick:
         own: names of the attributes that the capture adds.
     """
     parameters = [f"own{number}" for number in range(len(own))]
-    items = _items(names, own, parameters)
+    items = items_of(names, own, parameters)
     lines = [f"def pick({', '.join(['given', 'action', 'outcome', 'record_id', *parameters])}):"]
-    lines += _look(names, {})
+    lines += look(names, {})
     lines.append(f" return {{{', '.join(f'{attribute!r}: {value}' for attribute, value in items.items())}}}")
     pick: _Pick = _compiled(lines, "pick")
     return pick
 
 
-def _write_lane(names: Mapping[str, str], own: Sequence[str], sample: Mapping[str, Any], added: Sequence[Any]) -> _Lane:
-    """The function for a shape whose values always have the types that they have now: straight to canonical bytes.
-
-    It gives ``None`` where a value is of another type or breaks its rule; and it is ``None`` itself where a value is
-    of no plain type.
-
-    Args:
-        names: name in the mapping → name of the attribute.
-        own: names of the attributes that the capture adds.
-        sample: a record of this shape.
-        added: its values of the attributes that the capture adds.
-    """
-    parameters = [f"own{number}" for number in range(len(own))]
-    items = _items(names, own, parameters)
-    free = {name: type(sample[name]) for name in names if name not in FIELDS}
-    kinds: dict[str, type] = dict.fromkeys(items, str) | free
-    kinds |= {name: type(value) for name, value in zip(own, added, strict=True)}
-    if sc.SOURCE_ID in items:
-        items[sc.SOURCE_TYPE] = f"address_type({items[sc.SOURCE_ID]})"
-        kinds[sc.SOURCE_TYPE] = str
-    order = sorted(items)
-    if not all(name.isascii() for name in order) or not set(free.values()) <= _PLAIN:
-        return None  # sorting by code point is sorting by UTF-16 code unit only where all is ASCII
-    source = Source(
-        ["given", "action", "outcome", "record_id", *parameters],
-        _look(names, free),
-        [items[name] for name in order],
-        {**_BUILTINS, "address_type": address_type},
-    )
-    return new_writer(order, [kinds[name] for name in order], type(None), plain=_NO_ESCAPE, source=source)
-
-
-_NO_ESCAPE: Final = frozenset(
-    {sc.ACTION, sc.ACTOR_TYPE, sc.OUTCOME, sc.RECORD_ID, sc.SOURCE_TYPE, EVENT_NAME}
-)  # fmt: skip
-"""What has been looked at, or is ours."""
-
-
-def _items(names: Mapping[str, str], own: Sequence[str], parameters: Sequence[str]) -> dict[str, str]:
+def items_of(names: Mapping[str, str], own: Sequence[str], parameters: Sequence[str]) -> dict[str, str]:
     """Name of each attribute → the variable that holds its value."""
     items = {sc.ACTION: "action", sc.OUTCOME: "outcome", sc.RECORD_ID: "record_id"}
     if sc.ACTOR_ID in names.values():
@@ -306,7 +221,7 @@ def _items(names: Mapping[str, str], own: Sequence[str], parameters: Sequence[st
     return items
 
 
-def _look(names: Mapping[str, str], free: Mapping[str, type]) -> list[str]:
+def look(names: Mapping[str, str], free: Mapping[str, type]) -> list[str]:
     """Source that fetches the values, and returns ``None`` where one does not plainly keep its rule.
 
     Args:
@@ -336,12 +251,12 @@ def _look(names: Mapping[str, str], free: Mapping[str, type]) -> list[str]:
     return lines
 
 
-_BUILTINS: Final[dict[str, Any]] = {kind.__name__: kind for kind in _PLAIN} | {
+BUILTINS: Final[dict[str, Any]] = {kind.__name__: kind for kind in (str, int, bool, float)} | {
     "len": len, "outcomes": sc.OUTCOMES, "type": type,
 }  # fmt: skip
 
 
 def _compiled(lines: Sequence[str], name: str) -> Any:
-    space: dict[str, Any] = {**_BUILTINS, "__builtins__": {}}
+    space: dict[str, Any] = {**BUILTINS, "__builtins__": {}}
     exec("\n".join(lines), space)  # noqa: S102 - no value enters the source, and names only as literals
     return space[name]

@@ -12,12 +12,8 @@ from __future__ import annotations
 
 import atexit
 import logging
-import logging.handlers
-import os
-import sys
 import threading
 from collections.abc import Iterable, Mapping
-from types import FrameType
 from typing import Any, Final
 
 from .. import context, default
@@ -25,11 +21,13 @@ from .. import semconv as sc
 from ..durability import Durability
 from ..errors import ConfigurationError, InvalidRecordError, JournalError
 from ..journal.stream import Entry
-from ..record import AuditRecord
+from ..record import AuditRecord, new_record_id
 from ..rules import check_event_name
 from . import logrecord, once, reachability
 from .draft import severity_of_level, unreadable
 from .kept import KEPT_MAX, Kept
+from .lanes import NOT_PLAIN, Lanes, Site
+from .queues import is_journaled, on_listener
 from .shapes import Shapes
 from .sink import LOGGER, OnError, Provider, Sink, report, warn
 
@@ -45,10 +43,6 @@ _Captured = tuple[AuditRecord, bool]
 
 _ORIGIN: Final = (sc.LOGGER_NAME, sc.SEVERITY_NUMBER, sc.SEVERITY_TEXT)
 _own_threads: Final = context._own_threads  # noqa: SLF001 - looked at for every record; a call costs twice as much
-_LISTENER: Final = (
-    logging.handlers.QueueListener.handle.__code__,
-    logging.handlers.QueueListener._monitor.__code__,  # type: ignore[attr-defined] # noqa: SLF001
-)
 
 _at_exit = False
 
@@ -144,6 +138,7 @@ class AuditHandler(logging.Handler):
         self._event_name = event_name
         self._apart = logrecord.STANDARD | {logrecord.CARRIED} | set(_names(exclude_attributes))
         self._shapes = Shapes(self._apart, _ORIGIN, careful=(logrecord.CARRIED,))
+        self._lanes = Lanes(self._shapes, _ORIGIN)
         self._origins: dict[tuple[str, int], tuple[Any, ...]] = {}
         self._sink = Sink(provider, on_error=on_error, strict=strict, durability=durability, options=options)
         self._is_lane_open = not self._include and durability in (None, "process")
@@ -189,16 +184,14 @@ class AuditHandler(logging.Handler):
         """
         # The way of a plain record, in one piece: a call for each of its steps would take a quarter longer.
         state = record.__dict__
-        origin = self._origins.get((state["name"], state["levelno"]))
-        message, created, thread = state["msg"], state["created"], state["thread"]
-        provider = default.current() if self._is_shared else self._sink.find()
+        message, thread, created = state["msg"], state["thread"], state["created"]
+        provider = self._sink.fixed or (default.current() if self._is_shared else self._sink.find())
         if (
             provider is None
-            or origin is None
+            or type(message) is not str
             or self._waiting
             or thread is None
             or thread in _own_threads
-            or type(message) is not str
             or state["args"]
             or state["exc_info"]
             or state["exc_text"]
@@ -208,32 +201,52 @@ class AuditHandler(logging.Handler):
         ):
             self._emit_with_care(record)
             return
-        facts = context.current()
+        site = (message, state["name"], state["levelno"], len(state))
+        lane = self._lanes.known.get(site)
+        if lane is None or lane.names != list(state) or context.current() or not provider.takes_parts:
+            self._emit_plain(record, site, provider)
+            return
+        record_id, observed_ns, timestamp_ns = new_record_id(), provider.now_ns(), int(created * 1e9)
         trace_id, span_id = context.current_trace()
-        if self._is_lane_open and not facts and provider.takes_parts:
-            observed_ns = provider.now_ns()
-            written = self._shapes.write(state, message, origin, observed_ns, int(created * 1e9), span_id, trace_id)
-            if written is not None and len(written[0]) + len(written[1]) <= provider.parts_bytes_max:
-                if not once.claim(record, provider):
-                    provider.count("records.deduplicated")
-                    return
-                entry = Entry(written[0], written[1])
-                try:
-                    provider.append(entry)
-                except BaseException as error:  # noqa: BLE001 - whatever it is, it must say whether this is journaled
-                    self._not_taken(error, record, entry, written[2], observed_ns, provider)
-                return
+        try:
+            parts = lane.write(state, record_id, observed_ns, timestamp_ns, span_id, trace_id)
+        except NOT_PLAIN:  # a value that has to be converted
+            parts = None
+        if parts is None or timestamp_ns > observed_ns or len(parts[0]) + len(parts[1]) > provider.parts_bytes_max:
+            self._emit_plain(record, site, provider)
+            return
+        if not once.claim(record, provider):
+            provider.count("records.deduplicated")
+            return
+        entry = Entry(*parts)
+        try:
+            provider.append(entry)
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it must say whether this is journaled
+            self._not_taken(error, record, entry, record_id, observed_ns, provider)
+
+    def _emit_plain(self, record: logging.LogRecord, site: Site, provider: Provider) -> None:
+        """The way of a record that has nothing odd about it; from then on there may be a lane for its like."""
+        state = record.__dict__
+        origin = self._origins.get((record.name, record.levelno))
+        if origin is None:
+            self._emit_with_care(record)
+            return
+        facts = context.current()
         default_name = self._event_name or provider.settings.default_event_name
-        read = self._shapes.read(state, message, origin, default_name, facts)
+        read = self._shapes.read(state, site[0], origin, default_name, facts)
         if read is None:
             self._emit_with_care(record)
             return
+        if self._is_lane_open and not facts:
+            self._lanes.notice(site, state, origin)
         event_name, body, attributes, chosen_id = read
         if self._include:
             attributes.update(logrecord.surroundings(record, self._include))
+        trace_id, span_id = context.current_trace()
         audit = AuditRecord.from_attributes(
-            event_name, attributes, timestamp_ns=int(created * 1e9), body=body, trace_id=trace_id, span_id=span_id
-        )
+            event_name, attributes, timestamp_ns=int(record.created * 1e9), body=body, trace_id=trace_id,
+            span_id=span_id,
+        )  # fmt: skip
         if not once.claim(record, provider):
             provider.count("records.deduplicated")
             return
@@ -258,7 +271,7 @@ class AuditHandler(logging.Handler):
         except ConfigurationError as error:
             self._failed(error, record, self._read(record, sc.EVENT_DEFAULT)[0])
             return
-        if not once.claim(record, provider) or (carried is not None and _is_journaled(carried, provider)):
+        if not once.claim(record, provider) or (carried is not None and is_journaled(carried, provider)):
             provider.count("records.deduplicated")
             return
         default = self._event_name or provider.settings.default_event_name
@@ -267,7 +280,7 @@ class AuditHandler(logging.Handler):
         except InvalidRecordError as error:
             self._failed(error, record, self._read(record, default)[0], provider)
             return
-        if self._waiting and not self._kept.retry(at_once=False) and _on_listener() and self._keep(audit):
+        if self._waiting and not self._kept.retry(at_once=False) and on_listener() and self._keep(audit):
             return
         try:
             provider.emit_record(audit, durability=sink.durability, strict=sink.emit_strict, chosen_id=chosen_id)
@@ -343,12 +356,12 @@ class AuditHandler(logging.Handler):
     ) -> None:
         """Keep the record, or do as ``on_error`` says."""
         journaled = getattr(error, "journaled", False)
-        on_listener = _on_listener()
-        if on_listener and not journaled and not isinstance(error, InvalidRecordError) and self._keep(audit, error):
+        listening = on_listener()
+        if listening and not journaled and not isinstance(error, InvalidRecordError) and self._keep(audit, error):
             return
         if not journaled and provider is not None:
             once.release(record, provider)
-        self._sink.failed(error, audit, may_raise=not on_listener)
+        self._sink.failed(error, audit, may_raise=not listening)
 
     def _keep(self, audit: AuditRecord, error: Exception | None = None) -> bool:
         """Keep it in memory; ``False`` where there is no room."""
@@ -379,57 +392,6 @@ class AuditHandler(logging.Handler):
         if own:
             self._sink.count("records.own_thread")
         return bool(own)
-
-
-class AuditContextFilter(logging.Filter):
-    """Carries across a queue what an ``AuditHandler`` behind it cannot know otherwise.
-
-    That is the audit context and the trace of the thread that logs, and what a ``QueueHandler`` makes one text of: the
-    message, its arguments, the exception.  Put it on the ``QueueHandler`` (or on its logger).  It drops no record.
-
-    It sets ``record.otel_audit_context``, of plain values as far as the context's are.  Where ``%`` arguments do not
-    fit the message it takes them off the record: the queue's handler would raise at them, and drop the record.
-    """
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Set the attribute; true."""
-        state = record.__dict__
-        before = logrecord.carried_by(record)
-        if before is None:
-            if logrecord.CARRIED in state:  # an extra by that name, which moves aside
-                state[sc.ORIGINAL_PREFIX + logrecord.CARRIED] = state[logrecord.CARRIED]
-            before = logrecord.Carried(
-                facts=dict(context.current()), trace=context.current_trace(), own_thread=context.in_own_thread()
-            )
-        elif logrecord.is_melted(record):
-            return True
-        # Also where it carries something already: it may be a changed copy that somebody logs anew.
-        state[logrecord.CARRIED] = logrecord.Carried(
-            {**before, **logrecord.carry(record), "journaled": _journaled_by(record)}
-        )
-        return True
-
-
-def _journaled_by(record: logging.LogRecord) -> list[tuple[int, int]]:
-    return [(os.getpid(), id(provider)) for provider in once.journaled_by(record)]
-
-
-def _is_journaled(carried: Mapping[str, Any], provider: object) -> bool:
-    """Whether the record that a queue's copy was made from was journaled before; any other copy is another event."""
-    return (os.getpid(), id(provider)) in carried["journaled"] and _on_listener()
-
-
-def _on_listener() -> bool:
-    """Whether a ``QueueListener`` is calling: an exception would end its thread, and what is in the queue is lost."""
-    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - the one way to know the caller
-    while frame is not None:
-        if frame.f_code in _LISTENER or (
-            frame.f_code.co_name in ("handle", "_monitor")
-            and isinstance(frame.f_locals.get("self"), logging.handlers.QueueListener)
-        ):
-            return True
-        frame = frame.f_back
-    return False
 
 
 def _names(names: Iterable[str]) -> list[str]:
