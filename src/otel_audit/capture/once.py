@@ -55,6 +55,8 @@ class _Calls(threading.local):
 
 
 _calls = _Calls()
+_are_any_marked = False
+"""Whether a structlog call was ever marked in this process: what belongs to a thread takes longer to look at."""
 
 
 def claim(record: logging.LogRecord, provider: object) -> bool:
@@ -68,9 +70,11 @@ def claim(record: logging.LogRecord, provider: object) -> bool:
         if provider in seen:
             return False
         _records[key] = (*seen, provider)
-    else:
+    elif seen is None and len(_records) >= RECORDS_MAX:
         _remember(record, provider)
-    return not _calls.are_marked or provider not in _journaled_by_call(record)
+    else:  # nearly always: a call would take as long as this
+        _records[key] = (ref(record), provider)
+    return not (_are_any_marked and _calls.are_marked) or provider not in _journaled_by_call(record)
 
 
 def release(record: logging.LogRecord, provider: object) -> None:
@@ -105,6 +109,7 @@ def claim_call(provider: object, processor: object, event: object) -> bool:
     From now on it has, unless :func:`release_call` is called.  Where there is no such call this cannot be told: true.
     So it is where one processor is given several dictionaries in one call: somebody makes several events of it.
     """
+    global _are_any_marked  # noqa: PLW0603 - one process, one mark
     keywords = _keywords_of_call()
     if keywords is None:
         return True
@@ -113,7 +118,7 @@ def claim_call(provider: object, processor: object, event: object) -> bool:
         if journaled_by is provider and (through is not processor or seen is event):
             return False
     keywords[_MARK] = (*marks, (provider, processor, event))
-    _calls.are_marked = True
+    _calls.are_marked = _are_any_marked = True
     return True
 
 

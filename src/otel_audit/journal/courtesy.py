@@ -2,9 +2,10 @@
 
 CPython takes the interpreter from a thread that computes only after the switch interval, 5 ms, and most of what an
 application does beside a delivery is shorter than that.  So a thread of ours gives way by itself.  It has to sleep for
-that: a thread that waits needs some 50 µs to wake up, and who asks again sooner has the interpreter again.  Such a
-sleep costs about 70 µs, 15 of them CPU, so it is not done after each record: soon where a caller waits for the disk,
-because that one is measured in tenths of a millisecond; else every quarter of a millisecond.
+that: a thread that waits needs some 50 µs to wake up, and who asks again sooner has the interpreter again.  To get it
+back from a busy application costs both about 100 µs of CPU: at each of its own short system calls the other wakes us,
+and is back before we are awake.  So it is not done after each record: soon where a caller waits for the disk, because
+that one is measured in tenths of a millisecond; else every millisecond.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import time
 from typing import Final
 
-HOLD_S: Final = 0.00025
+HOLD_S: Final = 0.001
 """So long a thread of ours computes at most before it gives way."""
 SOON_S: Final = 0.02
 """So long after somebody waited for the disk the next one is expected."""
