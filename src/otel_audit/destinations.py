@@ -25,7 +25,7 @@ DESTINATION_OPTIONS: Final = (
     Option(
         "start", "enum", "earliest", "what a new destination gets of what is there already", choices=("earliest", "now")
     ),
-    Option("delay", "duration", 0.2, "how long records are gathered where there is no backlog"),
+    Option("delay", "duration", 1.0, "how long records are gathered where there is no backlog"),
     Option("batch_records", "int", RECORDS_MAX, "most records in a batch"),
     Option("batch_bytes", "size", BYTES_MAX, "most bytes of canonical form in a batch"),
     Option("timeout", "duration", 10.0, "how long one export may take"),

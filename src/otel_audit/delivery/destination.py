@@ -41,7 +41,7 @@ class Destination:
     make_exporter: Callable[[], AuditRecordExporter] = field(repr=False)
     required: bool = True
     from_now: bool = False
-    delay_s: float = 0.2
+    delay_s: float = 1.0
     records_max: int = RECORDS_MAX
     bytes_max: int = BYTES_MAX
     timeout_s: float = 10.0
