@@ -16,7 +16,7 @@ from typing import Any
 import httpcore
 import httpx
 
-_WRITE_BYTES = 65_536
+_PIECE_BYTES = 65_536
 
 
 class Deadline:
@@ -90,13 +90,30 @@ class _Stream(httpcore.NetworkStream):
     def __init__(self, inner: httpcore.NetworkStream, deadline: Deadline) -> None:
         self._inner = inner
         self._deadline = deadline
+        self._socket = _socket_of(inner)
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         return self._inner.read(max_bytes, self._deadline.left(timeout, httpcore.ReadTimeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        for start in range(0, len(buffer), _WRITE_BYTES):
-            piece = bytes(buffer[start : start + _WRITE_BYTES])
+        if not buffer:
+            return
+        if self._socket is None:
+            self._write_pieces(buffer, timeout)
+            return
+        left = self._deadline.left(timeout, httpcore.WriteTimeout)
+        try:
+            self._socket.settimeout(left)
+            self._socket.sendall(buffer)  # its time-out is for all of it; TLS sends all of it in one step
+        except TimeoutError as error:
+            raise httpcore.WriteTimeout(str(error)) from error
+        except OSError as error:
+            raise httpcore.WriteError(str(error)) from error
+
+    def _write_pieces(self, buffer: bytes, timeout: float | None) -> None:
+        """The inner stream's time-out is for each step that it takes, so it is given little at a time."""
+        for start in range(0, len(buffer), _PIECE_BYTES):
+            piece = bytes(buffer[start : start + _PIECE_BYTES])
             self._inner.write(piece, self._deadline.left(timeout, httpcore.WriteTimeout))
 
     def close(self) -> None:
@@ -110,3 +127,12 @@ class _Stream(httpcore.NetworkStream):
 
     def get_extra_info(self, info: str) -> Any:
         return self._inner.get_extra_info(info)
+
+
+def _socket_of(stream: httpcore.NetworkStream) -> socket.socket | None:
+    """The socket that a stream writes to as it is; ``None`` where the stream encrypts by itself, for TLS within TLS."""
+    found = stream.get_extra_info("socket")
+    encrypts = stream.get_extra_info("ssl_object")
+    if isinstance(found, socket.socket) and encrypts is getattr(found, "_sslobj", None):
+        return found
+    return None
