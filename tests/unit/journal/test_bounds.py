@@ -34,9 +34,11 @@ class Counting:
         self.slow_s = slow_s
         self.calls = 0
         self.count = 0
+        self.largest = 0
 
     def export(self, batch: RecordBatch, timeout_s: float) -> None:
         self.calls += 1
+        self.largest = max(self.largest, sum(len(record.canonical) for record in batch.records))
         time.sleep(self.slow_s)
         if self.down:
             raise RetryableExportError("down")
@@ -63,7 +65,11 @@ def test_memory_does_not_grow_with_what_waits(tmp_path: Path, count: int):
     down, slow = Counting(down=True), Counting(slow_s=0.05)
     provider = make_provider(
         tmp_path,
-        destinations={"down": down, "slow": {"type": slow, "batch_records": 10}, "fast": Counting()},
+        destinations={
+            "down": {"type": down, "delay": 0.01, "batch_bytes": "2MiB"},
+            "slow": {"type": slow, "delay": 0.01, "batch_records": 10},
+            "fast": {"type": Counting(), "delay": 0.01, "batch_records": 100},
+        },
         segment_bytes="4MiB",
     )
     logger = provider.get_audit_logger()
@@ -71,7 +77,7 @@ def test_memory_does_not_grow_with_what_waits(tmp_path: Path, count: int):
     for _ in range(5):
         for _ in range(count // 5):
             login(logger, body="x" * 500)
-        until(lambda: down.calls > 0 and slow.calls > 0)
+        until(lambda: down.largest >= 2_000_000 and slow.calls > 0)
         gc.collect()
         held.append(resident_bytes())
     waiting = (provider.journal.writer.sequence if provider.journal.writer else 0) * 3 // 5 * 1000
