@@ -21,7 +21,7 @@ HEAD_LENGTH: Final = 86
 LINE_OVERHEAD: Final = HEAD_LENGTH + len(END)
 
 _HASH_END: Final = len(MARKER) + 64
-HEAD: Final = f"{MARKER.decode()}%s{MIDDLE.decode()}"
+HEAD: Final = MARKER + b"%b" + MIDDLE
 """What stands before the canonical form; to be formatted with the hash."""
 BRACE: Final = ord("}")
 

@@ -35,15 +35,32 @@ class _Record(msgspec.Struct, gc=False):
     attributes: _Attributes
 
 
-_decode: Final = msgspec.json.Decoder(_Record).decode
+read_claim: Final = msgspec.json.Decoder(_Record).decode
+"""What :func:`place_of` reads, as it is written."""
+UNREADABLE: Final = (msgspec.MsgspecError, ValueError, RecursionError)
+"""What :data:`read_claim` raises for bytes that name no place."""
 
 
-def claim_of(canonical: bytes) -> _Attributes | None:
-    """What :func:`place_of` reads, as it is written: for whoever knows what to expect."""
-    try:
-        return _decode(canonical).attributes
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        return None
+class Expectation:
+    """What the next record of a stream has to say, for many records of which most do.
+
+    Attributes:
+        claim: equal to what ``read_claim`` gives for that record.
+        number: the part that is to be set to its number; as text, because ``007`` is no number of ours.
+        previous: the part that is to be set to the hash of the record before it.
+    """
+
+    __slots__ = ("claim", "number", "previous")
+
+    def __init__(self, stream_id: str, previous_hash: str) -> None:
+        self.number = _Integer("")
+        self.previous = _String(previous_hash)
+        self.claim = _Record(_Attributes(_String(stream_id), self.number, self.previous))
+
+    def is_met_after_a_gap(self, claim: _Record) -> bool:
+        """Whether a record is the next one, whatever it says of the one before it: that one is not known."""
+        said, expected = claim.attributes, self.claim.attributes
+        return said.number == expected.number and said.stream_id == expected.stream_id
 
 
 def place_of(canonical: bytes) -> Place | None:
@@ -52,9 +69,9 @@ def place_of(canonical: bytes) -> Place | None:
     By parsing: what stands in a nested map may look the same and is somebody's own.
     """
     try:
-        attributes = _decode(canonical).attributes
+        attributes = read_claim(canonical).attributes
         sequence = int(attributes.number.intValue)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
+    except UNREADABLE:
         return None
     previous = attributes.previous_hash
     return Place(attributes.stream_id.stringValue, sequence, previous.stringValue if previous is not None else "")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from otel_audit.canonical import sequence_fragment
 from otel_audit.journal import reader as reader_module
 from otel_audit.journal.damage import DamageReport
+from otel_audit.journal.files import OS_FILES, Files
 from otel_audit.journal.layout import Layout
 from otel_audit.journal.line import make_line
 from otel_audit.journal.place import place_of
@@ -384,17 +387,22 @@ def test_a_deleted_segment_is_a_hole_of_known_size(layout: Layout):
     assert sequences(directory) == list(range(1, segments[-1].first))
 
 
+def note_removed(layout: Layout, directory: Path, first: int, last: int) -> None:
+    """A ledger that names these records as removed, and has a torn line."""
+    line = LedgerLine(
+        removed_ns=1, stream_id=directory.name, first=first, last=last, count=last - first + 1, bytes=1,
+        first_previous_hash="", last_hash="", why="delivered", unseen={}, damage=[],
+    )  # fmt: skip
+    layout.ledger.write_bytes(msgspec.json.encode(line) + b"\nhalf a li")
+
+
 def test_a_segment_that_the_ledger_names_was_removed_and_is_no_hole(layout: Layout):
     """What was removed in order is counted apart from what is missing."""
     directory = a_stream(layout, 30, segment_bytes=3000)
     first, second, third, *_ = list_segments(directory)
     for segment in (first, second):
         segment.path.unlink()
-    line = LedgerLine(
-        removed_ns=1, stream_id=directory.name, first=1, last=second.first - 1, count=second.first - 1, bytes=1,
-        first_previous_hash="", last_hash="", why="delivered", unseen={}, damage=[],
-    )  # fmt: skip
-    layout.ledger.write_bytes(msgspec.json.encode(line) + b"\nhalf a li")
+    note_removed(layout, directory, 1, second.first - 1)
     reader = StreamReader(directory)
     records = reader.read(records_max=100, bytes_max=1 << 20, final=True)
     assert [record.sequence for record in records] == list(range(third.first, 32))
@@ -518,6 +526,156 @@ def test_nothing_behind_the_writers_end_is_read(layout: Layout):
     assert reader.read(records_max=9, bytes_max=9999, final=False, end=end) == []
     assert [r.sequence for r in reader.read(records_max=9, bytes_max=9999, final=False, end=writer.end)] == [3]
     writer.close()
+
+
+class Counting(Files):
+    """Notes the names of the reader's system calls, and how much was read."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.bytes_read = 0
+        for name in ("open", "fstat", "pread", "close", "listdir"):
+            setattr(self, name, self._noting(name, getattr(OS_FILES, name)))
+
+    def _noting(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def noting(*arguments: Any) -> Any:
+            self.calls.append(name)
+            result = call(*arguments)
+            self.bytes_read += len(result) if name == "pread" else 0
+            return result
+
+        return noting
+
+    def taken(self) -> list[str]:
+        calls, self.calls = self.calls, []
+        return calls
+
+
+def test_beside_the_writer_a_read_takes_three_system_calls(layout: Layout):
+    """Each call gives the interpreter to a busy application: what the writer's end says need not be asked again."""
+    writer = make_writer(layout)
+    files = Counting()
+    reader = StreamReader(writer.directory, files=files)
+    assert len(reader.read(records_max=9, bytes_max=9999, final=False, end=writer.end)) == 1
+    assert files.taken() == ["listdir", "open", "pread", "close"]
+    for number in range(3):
+        writer.append(make_entry(f"r-{number}"))
+        assert len(reader.read(records_max=9, bytes_max=9999, final=False, end=writer.end)) == 1
+        assert files.taken() == ["open", "pread", "close"]
+        assert reader.read(records_max=9, bytes_max=9999, final=False, end=writer.end) == []
+        assert files.taken() == []
+    writer.close()
+
+
+@pytest.mark.parametrize(("size", "most"), [(0, 64), (10_000, 2)])
+def test_a_reader_beside_an_application_gives_way_often(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch, size: int, most: int
+):
+    """After some ten microseconds of work: that is many short records or a few long ones."""
+    directory = a_stream(layout, 200, size=size)
+    calls: list[None] = []
+    monkeypatch.setattr(reader_module, "let_others_run", lambda: calls.append(None))
+    for yielding in (False, True):
+        reader = StreamReader(directory, yielding=yielding)
+        assert len(reader.read(records_max=999, bytes_max=1 << 30, final=True)) == 201
+        assert len(calls) >= 201 / most if yielding else not calls
+
+
+def test_a_directory_is_listed_once_for_each_segment_that_ended(layout: Layout):
+    """However many batches are read of a segment; only behind the last one is looked every time."""
+    directory = a_stream(layout, 100, segment_bytes=5000)
+    segments = len(list_segments(directory))
+    files = Counting()
+    reader = StreamReader(directory, files=files)
+    got: list[int] = []
+    while not got or got[-1] < list_segments(directory)[-1].first:
+        got += [record.sequence for record in reader.read(records_max=1, bytes_max=9999, final=True)]
+    assert got == list(range(1, len(got) + 1))
+    assert files.taken().count("listdir") == 1 + segments
+    assert segments < len(got) / 4
+
+
+def test_small_batches_do_not_read_a_segment_many_times_over(layout: Layout):
+    """What is read from the disk and not wanted now is read once more: so it is little."""
+    directory = a_stream(layout, 2000, size=2000)
+    size = only_segment(directory).stat().st_size
+    files = Counting()
+    reader = StreamReader(directory, files=files)
+    count = 0
+    while records := reader.read(records_max=100, bytes_max=1 << 30, final=True):
+        count += len(records)
+    assert count == 2001
+    assert files.bytes_read < 1.5 * size
+
+
+def test_what_a_failed_sync_moved_is_not_read_where_it_stood(layout: Layout):
+    """The reader leaves the earlier segment at once, however much of it is left."""
+    directory = a_stream(layout, 1500, size=2000)
+    moved_after_a_failed_sync(directory, 2, spoil=False)
+    size = segment_path(directory, 2).stat().st_size
+    files = Counting()
+    reader = StreamReader(directory, files=files)
+    assert len(reader.read(records_max=9999, bytes_max=1 << 30, final=True)) == 1501
+    assert files.bytes_read < 1.5 * size
+
+
+def test_a_segment_that_was_cut_short_behind_the_readers_back_is_read_to_its_end(layout: Layout):
+    """The writer's end may be behind the file's: the rest is awaited, and a hole when the writer has moved on."""
+    writer = make_writer(layout, segment_bytes=5000)
+    while writer.end[0] == 1:
+        before = writer.end
+        writer.append(make_entry())
+    path = segment_path(writer.directory, 1)
+    data = path.read_bytes()
+    last_but_one, last = offsets(data)[-3:-1]
+    path.write_bytes(data[: last + 20])
+    whole = data[:last].count(b"\n")
+    reader = StreamReader(writer.directory)
+    got = [r.sequence for r in reader.read(records_max=99, bytes_max=99999, final=False, end=before)]
+    assert got == list(range(1, whole + 1))
+    path.write_bytes(data[:last_but_one])
+    assert reader.read(records_max=99, bytes_max=99999, final=False, end=before) == []
+    path.write_bytes(data[: last + 20])
+    first = writer.end[0]
+    assert [r.sequence for r in reader.read(records_max=99, bytes_max=99999, final=False, end=writer.end)] == [first]
+    assert [(d.kind, d.sequence, d.count) for d in reader.damage] == [("hole", whole + 1, first - whole - 1)]
+    writer.close()
+
+
+def test_a_writer_that_moves_on_after_its_end_was_asked_is_followed(layout: Layout):
+    """An old end names a segment that has ended meanwhile: nothing behind it is read, and nothing is left out."""
+    writer = make_writer(layout, segment_bytes=3000)
+    reader = StreamReader(writer.directory)
+    got: list[int] = []
+    written = 1
+    for number in range(40):
+        end, behind = writer.end, written
+        for _ in range(number % 7):
+            writer.append(make_entry())
+            written += 1
+        new = [r.sequence for r in reader.read(records_max=99, bytes_max=99999, final=False, end=end)]
+        got += new
+        assert got[-1] == behind
+    got += [r.sequence for r in reader.read(records_max=99, bytes_max=99999, final=False, end=writer.end)]
+    assert got == list(range(1, written + 1))
+    assert reader.damage == []
+    assert len(list_segments(writer.directory)) > 10
+    writer.close()
+
+
+def test_a_segment_that_is_removed_after_it_was_seen_is_no_hole(layout: Layout):
+    """The reader knows which segment comes next, and retention takes it before it is read."""
+    directory = a_stream(layout, 30, segment_bytes=3000)
+    _, second, third, *_ = list_segments(directory)
+    reader = StreamReader(directory)
+    got = [record.sequence for record in reader.read(records_max=1, bytes_max=9999, final=True)]
+    second.path.unlink()
+    note_removed(layout, directory, second.first, third.first - 1)
+    while records := reader.read(records_max=3, bytes_max=9999, final=True):
+        got += [record.sequence for record in records]
+    assert got == [*range(1, second.first), *range(third.first, 32)]
+    assert reader.damage == []
+    assert reader.removed == third.first - second.first
 
 
 def follow(writer: StreamWriter, reader: StreamReader, last: int, *, with_end: bool) -> list[int]:
