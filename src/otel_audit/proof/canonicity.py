@@ -26,7 +26,7 @@ _NAMES_MAX: Final = 64
 
 _Grammar: TypeAlias = "re.Pattern[bytes]"
 
-_TEXT: Final = rb"[ !#-\[\]-\xff]"  # no control character, quote or backslash; said thus, it is a quarter faster
+_TEXT: Final = rb"[ !#-\[\]-\xff]"  # no control character, quote or backslash; said thus, it is one step of re
 _INTEGER: Final = b"(?:0|-?[1-9][0-9]{0,17})"  # those of 19 digits may be beyond 64 bits: the plain way knows
 _TIME: Final = b'"(?:1[0-9]{18}|[1-9][0-9]{0,17})"'
 _VALUES: Final[Mapping[str, bytes]] = {
