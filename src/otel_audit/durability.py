@@ -11,7 +11,13 @@ from typing import Final, Literal
 import msgspec
 
 from .delivery.shipper import Shipper
-from .errors import ConfigurationError, DeliveryFilteredError, DeliveryRefusedError, DeliveryTimeoutError
+from .errors import (
+    ConfigurationError,
+    DeliveryFilteredError,
+    DeliveryRefusedError,
+    DeliveryTimeoutError,
+    UnsafeJournalError,
+)
 from .flushing import deadline_after
 from .journal.journal import Journal
 from .receipt import AuditReceipt
@@ -46,6 +52,14 @@ class Durabilities:
                 "durability='delivered' needs at least one required destination, like "
                 "configure(destinations={'collector': 'otlp'})"
             )
+
+    def without_destinations(self) -> tuple[str, ...]:
+        """Those that this machine alone gives."""
+        try:
+            self.check("disk")
+        except UnsafeJournalError:
+            return ("process",)
+        return ("process", "disk")
 
     def owns(self, receipt: AuditReceipt) -> bool:
         """Whether the record is in the stream that this process writes now."""

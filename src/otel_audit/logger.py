@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypedDict
 
 from . import semconv as sc
-from .context import current_trace, with_context
+from .context import current, current_trace, with_context
 from .durability import Durability
-from .errors import InvalidRecordError
+from .encoding import Writer
+from .errors import EmitError, InvalidRecordError, JournalClosedError
+from .journal.stream import Entry
+from .lanes import Sites, write_lane
 from .options import suggestion
-from .protocols import AuditRecordProcessor
+from .provider_settings import ProviderSettings
 from .receipt import AuditReceipt
-from .record import Actor, AuditRecord, Source, Target, complete, flatten
-from .rules import FUTURE_NS_MAX, Outcome, timestamp_to_ns
+from .receipts import mark, receipt_of
+from .record import Actor, AuditRecord, Source, Target, complete, flatten, new_record_id
+from .rules import FUTURE_NS_MAX, Outcome, is_event_name, name_facts, timestamp_to_ns
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -45,9 +48,46 @@ class EmitFields(TypedDict, total=False):
 
 _FIELDS: Final = tuple(EmitFields.__annotations__)
 
+_PLAIN: Final = {
+    "actor": sc.ACTOR_ID, "action": sc.ACTION, "outcome": sc.OUTCOME, "target": sc.TARGET_ID, "source": sc.SOURCE_ID,
+    "tenant": sc.TENANT, "session": sc.SESSION_ID, "request_id": sc.REQUEST_ID, "user_agent": sc.USER_AGENT,
+    "reason": sc.REASON,
+}  # fmt: skip
+"""Fields that a lane can write where their values are strings, and the attributes that they become."""
+_NAMES: Final = frozenset(_PLAIN)
+
+_sites: Final = Sites[Writer]()
+"""Event name, name of the logger and names of the fields → lane."""
+
 
 class Emitter(Protocol):
     """The part of a provider that a logger needs."""
+
+    @property
+    def settings(self) -> ProviderSettings:
+        """What it is made from."""
+
+    @property
+    def takes_parts_with(self) -> Sequence[str]:
+        """The durabilities with which ``append`` may be used."""
+
+    @property
+    def parts_bytes_max(self) -> int:
+        """The largest head and tail for ``append``, together, in bytes."""
+
+    @property
+    def append(self) -> Callable[[Entry], str]:
+        """Journals a record that is written down already; the id of the stream that has it."""
+
+    @property
+    def successor(self) -> Emitter | None:
+        """Who takes over after its end."""
+
+    def note_failure(self, error: BaseException, entry: Entry | None, record_id: str, observed_ns: int) -> None:
+        """Say on the error whether the record is journaled, and count it."""
+
+    def reach(self, receipt: AuditReceipt, level: str) -> AuditReceipt:
+        """Wait until a journaled record has a durability."""
 
     def emit_record(
         self, record: AuditRecord, *, durability: Durability | None, timeout_s: float | None, chosen_id: bool
@@ -59,8 +99,9 @@ class Emitter(Protocol):
     ) -> AuditReceipt:
         """Journal a record without blocking the event loop."""
 
-    def now_ns(self) -> int:
-        """Nanoseconds since 1970."""
+    @property
+    def now_ns(self) -> Callable[[], int]:
+        """Gives nanoseconds since 1970."""
 
     def count(self, name: str) -> None:
         """Bump a counter."""
@@ -109,8 +150,29 @@ class AuditLogger:
             ConfigurationError: nothing is configured, or the durability cannot be had; nothing was journaled.
         """
         try:
-            provider = self._provider()
+            provider, name = self._provider(), self.name
+            level = provider.settings.durability if durability is None else durability
+            is_plain = (
+                type(event) is str
+                and (name is None or type(name) is str)
+                and "attributes" not in fields
+                and level in provider.takes_parts_with
+                and not current()
+            )
+            write = _sites.known.get((event, name, *fields)) if is_plain else None
+            is_new = is_plain and write is None and _NAMES.issuperset(fields)
+        except Exception as error:
+            mark(error, journaled=False)
+            raise
+        if write is not None:
+            try:
+                return self._emit_straight(provider, write, event, level, durability, timeout_s, fields)
+            except _OtherWay:
+                pass
+        try:
             record, chosen = self._record(provider, event, fields)
+            if is_new:
+                _notice(record.event_name, name, tuple(fields))
         except Exception as error:
             mark(error, journaled=False)
             raise
@@ -132,6 +194,49 @@ class AuditLogger:
             mark(error, journaled=False)
             raise
         return await provider.aemit_record(record, durability=durability, timeout_s=timeout_s, chosen_id=chosen)
+
+    def _emit_straight(
+        self,
+        provider: Emitter,
+        write: Writer,
+        event: str | AuditRecord,
+        level: Durability,
+        durability: Durability | None,
+        timeout_s: float | None,
+        fields: EmitFields,
+    ) -> AuditReceipt:
+        """Emit by a lane, as :meth:`emit` would otherwise.
+
+        Raises:
+            _OtherWay: nothing was journaled; the record has to go the other way.
+        """
+        entry: Entry | None = None
+        receipt: AuditReceipt | None = None
+        record_id, observed_ns = "", 0
+        try:
+            record_id, observed_ns = new_record_id(), provider.now_ns()
+            trace_id, span_id = current_trace()
+            if type(observed_ns) is not int or observed_ns <= 0:
+                raise _OtherWay
+            parts = write(fields, record_id, observed_ns, observed_ns, span_id, trace_id)
+            if parts is None or len(parts[0]) + len(parts[1]) > provider.parts_bytes_max:
+                raise _OtherWay
+            entry = Entry(*parts)
+            receipt = receipt_of(record_id, entry, provider.append(entry), observed_ns)
+            return receipt if level == "process" else provider.reach(receipt, level)
+        except BaseException as error:
+            if receipt is not None:
+                if not isinstance(error, EmitError):
+                    mark(error, journaled=True, receipt=receipt)
+                raise
+            if entry is None and isinstance(error, Exception):
+                raise _OtherWay from None  # the other way meets it too, and says what is to be said
+            if isinstance(error, JournalClosedError) and provider.successor is not None:
+                record, _ = self._record(provider, event, fields)
+                record.attributes[sc.RECORD_ID] = record_id
+                return provider.emit_record(record, durability=durability, timeout_s=timeout_s, chosen_id=False)
+            provider.note_failure(error, entry, record_id, observed_ns)
+            raise
 
     def _record(self, provider: Emitter, event: str | AuditRecord, given: EmitFields) -> tuple[AuditRecord, bool]:
         """One record from the call, the context and the current span; and whether the caller chose its id."""
@@ -172,34 +277,21 @@ class AuditLogger:
         return record, chosen
 
 
-def mark(error: BaseException, *, journaled: bool | None, receipt: AuditReceipt | None = None) -> None:
-    """Say on an error, of whatever class, whether the record is in the journal, and give the receipt where it is."""
-    with contextlib.suppress(AttributeError):  # an exception may have no room for attributes
-        error.journaled = journaled  # type: ignore[attr-defined]
-        error.receipt = receipt  # type: ignore[attr-defined]
+class _OtherWay(Exception):  # noqa: N818 - no error
+    """A record is not for its lane."""
 
 
-def with_added(record: AuditRecord, processor: AuditRecordProcessor) -> AuditRecord:
-    """The record with what a processor adds.
-
-    Raises:
-        InvalidRecordError: it tries to replace an attribute.
-    """
-    added = processor.on_emit(record)
-    if not added:
-        return record
-    for key in added:
-        if key in record.attributes or key.startswith(sc.RESERVED_PREFIXES):
-            rule = f"a processor may only add attributes; {type(processor).__name__} replaces one"
-            raise InvalidRecordError(key, rule)
-    return AuditRecord.from_attributes(
-        record.event_name,
-        {**record.attributes, **added},
-        timestamp_ns=record.timestamp_ns,
-        body=record.body,
-        trace_id=record.trace_id,
-        span_id=record.span_id,
-    )
+def _notice(event: str, logger: str | None, names: tuple[str, ...]) -> None:
+    """A record of this site was made the long way: write its lane, if it has come often enough."""
+    site = (event, logger, *names)
+    if not is_event_name(event) or not _sites.is_due(site):
+        return
+    action, outcome = name_facts(event)
+    if "actor" in names and (action or "action" in names) and (outcome or "outcome" in names):
+        added = {} if logger is None else {sc.LOGGER_NAME: logger}
+        write = write_lane(event, {name: _PLAIN[name] for name in names}, action, outcome, {}, added)
+        if write is not None:
+            _sites.known[site] = write
 
 
 def _check_fields(fields: dict[str, Any]) -> None:

@@ -25,14 +25,15 @@ from .forks import in_child, notice_here
 from .health import FlushResult, ProviderStatus, write_process_state
 from .journal.layout import Layout
 from .journal.stream import Entry
-from .logger import AuditLogger, mark, with_added
+from .logger import AuditLogger
 from .observation import Observatory
 from .offloop import OffLoop
 from .own_log import own_log
 from .preparation import prepare
+from .processing import processed
 from .provider_settings import ProviderSettings, make_journal
 from .receipt import AuditReceipt
-from .receipts import annotate, receipt_of
+from .receipts import annotate, mark, receipt_of
 from .record import AuditRecord, check
 from .retries import ChosenIds, Claim
 from .telemetry import Counters
@@ -75,12 +76,14 @@ class AuditProvider:
         self._off_loop = OffLoop(self._note_abandoned)
         self._pid = os.getpid()
         self.journal = make_journal(settings, layout)
-        self.append: Callable[[Entry], object] = self.journal.append
-        """Journals an entry that a capture wrote down itself, as ``preparation.prepare`` would have; only where
-        ``takes_parts``.  What it raises is for :meth:`not_taken`."""
+        self.append: Callable[[Entry], str] = self.journal.append
+        """Journals an entry that others wrote down, as ``preparation.prepare`` would have; only where ``takes_parts``
+        or ``takes_parts_with`` says so.  Gives the id of its stream; what it raises is for :meth:`not_taken`."""
         self.shippers = [Shipper(self.journal, metrics.timed(d), adopt=settings.adopt) for d in settings.destinations]
         self.durabilities = Durabilities(self.journal, [s for s in self.shippers if s.destination.required])
         self.durabilities.check(settings.durability)
+        self.takes_parts_with = () if settings.processors else self.durabilities.without_destinations()
+        """The durabilities with which a logger may :attr:`append` what it wrote down itself."""
         self.reckoning = Reckoning(self.journal, self.shippers)
         self._observatory = Observatory(self)
         self._unserved = Watch(self.journal.layout, [each.name for each in settings.destinations if not each.elsewhere])
@@ -145,8 +148,9 @@ class AuditProvider:
                 first = claim.take()
                 if first is not None:
                     receipt = first
-                    return self.reach(receipt, level, timeout_s, self._whole(record) if level == "delivered" else None)
-            whole = self._whole(record)
+                    whole = processed(record, settings.processors) if level == "delivered" else None
+                    return self.reach(receipt, level, timeout_s, whole)
+            whole = processed(record, settings.processors)
             observed_ns = self.now_ns()
             head, tail = prepare(
                 whole,
@@ -181,18 +185,6 @@ class AuditProvider:
                 mark(error, journaled=True, receipt=receipt)
             raise
 
-    def _whole(self, record: AuditRecord) -> AuditRecord:
-        """The record with what the processors add.
-
-        Raises:
-            InvalidRecordError: it has an attribute that only the journal writes.
-        """
-        for processor in self.settings.processors:
-            record = with_added(record, processor)
-        if sc.CONTROL in record.attributes:
-            raise InvalidRecordError(sc.CONTROL, "is reserved: the journal writes it")
-        return record
-
     def not_taken(self, error: BaseException, entry: Entry, record_id: str, observed_ns: int) -> None:
         """What follows where :attr:`append` raised: the provider's successor takes the entry, or the error is raised.
 
@@ -211,9 +203,13 @@ class AuditProvider:
             except Exception as second:  # noqa: BLE001 - the successor says what follows
                 self.successor.not_taken(second, entry, record_id, observed_ns)
             return
+        self.note_failure(error, entry, record_id, observed_ns)
+        raise error
+
+    def note_failure(self, error: BaseException, entry: Entry | None, record_id: str, observed_ns: int) -> None:
+        """Say on an error of :attr:`append`, or of what came before, whether the record is journaled; count it."""
         annotate(error, record_id, entry, self.journal, observed_ns)
         self._count_dropped(error, entry)
-        raise error
 
     def _count_dropped(self, error: BaseException, entry: Entry | None) -> None:
         """Count a record that the caller is told is not in the journal."""
@@ -271,7 +267,9 @@ class AuditProvider:
             receipt = await self._off_loop.run(lambda: emit(max(deadline - time.monotonic(), 0.001)))
         if level == "process" or receipt.deferred:
             return receipt
-        whole = self._whole(record) if self.durabilities.selective else None  # a filter may ask for what is added
+        whole = None
+        if self.durabilities.selective:  # a filter may ask for what is added
+            whole = processed(record, self.settings.processors)
         return await self.areach(receipt, level, timeout_s, whole)
 
     async def areach(

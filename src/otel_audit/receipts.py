@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from .journal.journal import Journal
 from .journal.stream import Entry
-from .logger import mark
 from .receipt import AuditReceipt
 
 
@@ -32,3 +33,10 @@ def annotate(
         receipt = receipt_of(record_id, entry, journal.writer.stream_id, observed_ns)
     mark(error, journaled=entry.journaled, receipt=receipt)
     return receipt
+
+
+def mark(error: BaseException, *, journaled: bool | None, receipt: AuditReceipt | None = None) -> None:
+    """Say on an error, of whatever class, whether the record is in the journal, and give the receipt where it is."""
+    with contextlib.suppress(AttributeError):  # an exception may have no room for attributes
+        error.journaled = journaled  # type: ignore[attr-defined]
+        error.receipt = receipt  # type: ignore[attr-defined]

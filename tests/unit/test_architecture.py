@@ -44,7 +44,7 @@ class Floor:
 
 FLOORS = (
     Floor(1, ("_version", "semconv", "receipt", "errors", "forks", "lazy", "own_log"), ordered=True),
-    Floor(2, ("rules", "record", "canonical", "encoding", "conversion", "preparation"), ordered=True),
+    Floor(2, ("rules", "record", "canonical", "encoding", "lanes", "conversion", "preparation"), ordered=True),
     Floor(3, ("batch", "options", "protocols"), ordered=True),
     Floor(4, ("context", "protect", "proof", "formats", "query")),
     Floor(5, ("journal",)),
@@ -67,8 +67,9 @@ FLOORS = (
             "checkup",
             "durability",
             "provider_settings",
-            "logger",
             "receipts",
+            "logger",
+            "processing",
             "unserved",
             "provider",
         ),

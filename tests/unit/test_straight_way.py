@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from otel_audit.capture.lanes import SIGHTS, SITES_MAX, Lanes
+from otel_audit.capture.lanes import Lanes
 from otel_audit.capture.shapes import Shapes
 from otel_audit.capture.stdlib import AuditHandler
+from otel_audit.lanes import SIGHTS, SITES_MAX
 from otel_audit.preparation import prepare
 from otel_audit.provider import AuditProvider
 from otel_audit.provider_settings import ProviderSettings

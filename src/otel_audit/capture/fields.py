@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple
 from .. import semconv as sc
 from ..context import with_context
 from ..errors import InvalidRecordError
+from ..lanes import EVENT_NAME
 from ..record import Actor, Source, Target
 from ..rules import (
     ID_LENGTH_MAX,
@@ -30,7 +31,6 @@ from ..rules import (
     source_type,
 )
 
-EVENT_NAME: Final = "event_name"
 BODY: Final = "body"
 
 ORIGINAL_ARGUMENTS: Final = sc.ORIGINAL_PREFIX + "args"

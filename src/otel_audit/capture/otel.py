@@ -26,12 +26,13 @@ from .. import semconv as sc
 from ..context import current_trace, in_own_thread
 from ..durability import Durability
 from ..errors import ConfigurationError, InvalidRecordError, describe
+from ..lanes import EVENT_NAME
 from ..record import AuditRecord
 from ..rules import check_event_name, severity_of
 from . import once, reachability
 from .draft import Draft, unreadable, unused_arguments
 from .eventdict import MARKER
-from .fields import EVENT_NAME, ORIGINAL_ARGUMENTS
+from .fields import ORIGINAL_ARGUMENTS
 from .sink import LOGGER, OnError, Provider, Sink
 
 Select = str | Callable[[Any], bool]

@@ -15,9 +15,10 @@ from typing import Any, Final
 
 from .. import semconv as sc
 from ..context import with_context
+from ..lanes import BUILTINS, EVENT_NAME, items_of, look
 from ..record import new_record_id
-from ..rules import ID_LENGTH_MAX, is_action, is_event_name, is_like_name, name_facts
-from .fields import BODY, EVENT_NAME, FIELDS, address_type
+from ..rules import is_action, is_event_name, is_like_name, name_facts
+from .fields import BODY, FIELDS, address_type
 
 SHAPES_MAX: Final = 1024
 """How many shapes are remembered.  At one more all are forgotten: 20,000 shapes must not fill the memory."""
@@ -133,7 +134,7 @@ class Shapes:
         return event, body, attributes, plan.record_id
 
     def straight(self, keys: _Keys, message: str) -> tuple[Mapping[str, str], str, str] | None:
-        """What a lane is made from (``lanes.py``): names, action and outcome; ``None`` where there can be none.
+        """What a lane is made from (``capture/lanes.py``): names, action and outcome; ``None`` where there can be none.
 
         The names are those of the mapping, each with the name of its attribute; action and outcome are what the message
         says, which has to be an event name; the second may be empty where the mapping has one.
@@ -207,53 +208,6 @@ def _write_pick(names: Mapping[str, str], own: Sequence[str]) -> _Pick:
     lines.append(f" return {{{', '.join(f'{attribute!r}: {value}' for attribute, value in items.items())}}}")
     pick: _Pick = _compiled(lines, "pick")
     return pick
-
-
-def items_of(names: Mapping[str, str], own: Sequence[str], parameters: Sequence[str]) -> dict[str, str]:
-    """Name of each attribute → the variable that holds its value."""
-    items = {sc.ACTION: "action", sc.OUTCOME: "outcome", sc.RECORD_ID: "record_id"}
-    if sc.ACTOR_ID in names.values():
-        items[sc.ACTOR_TYPE] = "'user'"
-    for number, attribute in enumerate(names.values()):
-        if attribute != EVENT_NAME:
-            items[attribute] = f"v{number}"
-    items.update(zip(own, parameters, strict=True))
-    return items
-
-
-def look(names: Mapping[str, str], free: Mapping[str, type]) -> list[str]:
-    """Source that fetches the values, and returns ``None`` where one does not plainly keep its rule.
-
-    Args:
-        names: name in the mapping → name of the attribute.
-        free: type that the value of a free name must have, for those that must have one.
-    """
-    lines: list[str] = []
-    rules: list[str] = []
-    lengths: list[str] = []
-    for number, (name, attribute) in enumerate(names.items()):
-        value = f"v{number}"
-        lines.append(f" {value} = given[{name!r}]")
-        if name in free:
-            rules.append(f"type({value}) is {free[name].__name__}")
-        if name not in FIELDS:
-            continue
-        rules.append(f"type({value}) is str")
-        if FIELDS[name].kind in ("identifier", "record_id"):
-            rules.append(value)
-            lengths.append(f"len({value})")
-        elif attribute == sc.OUTCOME:
-            rules.append(f"{value} in outcomes")
-    if lengths:
-        rules.append(f"{' + '.join(lengths)} <= {ID_LENGTH_MAX}")
-    if rules:
-        lines.append(f" if not ({' and '.join(rules)}): return None")
-    return lines
-
-
-BUILTINS: Final[dict[str, Any]] = {kind.__name__: kind for kind in (str, int, bool, float)} | {
-    "len": len, "outcomes": sc.OUTCOMES, "type": type,
-}  # fmt: skip
 
 
 def _compiled(lines: Sequence[str], name: str) -> Any:

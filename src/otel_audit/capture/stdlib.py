@@ -21,12 +21,13 @@ from .. import semconv as sc
 from ..durability import Durability
 from ..errors import ConfigurationError, InvalidRecordError, JournalError
 from ..journal.stream import Entry
+from ..lanes import NOT_PLAIN
 from ..record import AuditRecord, new_record_id
 from ..rules import check_event_name
 from . import logrecord, once, reachability
 from .draft import severity_of_level, unreadable
 from .kept import KEPT_MAX, Kept
-from .lanes import NOT_PLAIN, Lanes, Site
+from .lanes import Lanes, Site
 from .queues import is_journaled, on_listener
 from .shapes import Shapes
 from .sink import LOGGER, OnError, Provider, Sink, report, warn

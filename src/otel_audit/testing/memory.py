@@ -44,6 +44,7 @@ class RecordingProvider:
     """
 
     takes_parts = False
+    takes_parts_with = ()
     parts_bytes_max = 0
     now_ns = staticmethod(time.time_ns)
 
@@ -123,13 +124,20 @@ class RecordingProvider:
         """:meth:`emit_record` for coroutines."""
         return self.emit_record(record, **options)
 
-    def append(self, entry: Entry) -> None:
+    def append(self, entry: Entry) -> str:
         """Not taken: records are wanted, to be looked at."""
         raise NotImplementedError
 
     def not_taken(self, error: BaseException, entry: Entry, record_id: str, observed_ns: int) -> None:
         """Raise the error."""
         raise error
+
+    def note_failure(self, error: BaseException, entry: Entry | None, record_id: str, observed_ns: int) -> None:
+        """Nothing is to be said: what ``append`` raises is never met."""
+
+    def reach(self, receipt: AuditReceipt, level: str) -> AuditReceipt:
+        """Nothing is to be waited for."""
+        return receipt
 
     def count(self, name: str, n: int = 1) -> None:
         """Bump a counter that ``status`` shows."""
