@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import time
 import uuid
@@ -56,6 +58,30 @@ def raw(options: Options) -> Iterator[Figures]:
         yield _measure(each, _count(options))
 
 
+def plain(options: Options) -> Iterator[Figures]:
+    """The least that a chained line of JSON takes: the facts, an id and the time by ``json``, SHA-256, write, sync.
+
+    Nothing is looked at, converted, or made safe against an interruption; it is not the canonical form either.
+    """
+    fd = os.open(
+        Path(options.directory) / f"plain-{uuid.uuid4().hex[:8]}", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600
+    )
+    sync: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
+    previous = ""
+
+    def each(number: int) -> None:
+        nonlocal previous
+        facts = {name: {"stringValue": value} for name, value in EXTRAS[number].items()}
+        record = {"event_name": EVENT, "attributes": facts, "id": str(uuid.uuid4()), "time": str(time.time_ns())}
+        text = json.dumps({**record, "previous": previous}, sort_keys=True, separators=(",", ":")).encode()
+        previous = hashlib.sha256(text).hexdigest()
+        os.write(fd, b'{"sha256":"' + previous.encode() + b'","record":' + text + b"}\n")
+        sync(fd)
+
+    while True:
+        yield _measure(each, _count(options))
+
+
 def ours(options: Options) -> Iterator[Figures]:
     """``emit(…, durability="disk")``."""
     with provider(options.directory, "disk", durability="disk") as made:
@@ -94,10 +120,11 @@ def process(options: Options) -> Iterator[Figures]:
 def run(options: Options) -> Report:
     """Measure it."""
     rounds = options.rounds_or(11)
-    cases = {PEER: raw, "disk": ours, "warm": warm, "process": process}
+    cases = {PEER: raw, "plain": plain, "disk": ours, "warm": warm, "process": process}
     found, _ = interleave(cases, options, rounds)
     report = Report("disk_one", f"durability='disk', one caller, CPU a record, {_count(options):,} records × {rounds}")
     labels = {PEER: "write + fdatasync of the same bytes", "disk": "emit(durability='disk')"}
+    labels["plain"] = "json.dumps, SHA-256, write + fdatasync"
     labels |= {"warm": "emit(durability='disk') with a sync that does nothing", "process": "emit()"}
     for name, results in found.items():
         wall = f"{median(results, 'wall_us'):.0f} µs of the clock (median)"
