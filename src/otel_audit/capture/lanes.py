@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import itemgetter
+from typing import Any, Final, NamedTuple
 
 from ..encoding import Writer
 from ..lanes import STRINGS, Sites, write_lane
@@ -12,16 +13,20 @@ from .shapes import Shapes
 Site = tuple[str, str, int, int]
 """Message, name of the logger, level, number of names."""
 
+LOOKED_AT: Final = {"name", "levelno", "msg", "args", "created", "thread", "exc_info", "exc_text", "stack_info"}
+"""What the handler fetches of every record."""
+
 
 class Lane(NamedTuple):
     """The straight way of a site.
 
     Attributes:
-        names: of the record, in their order; another record's are not for this lane.
+        others: fetches what ``write`` and :data:`LOOKED_AT` do not, and so raises ``KeyError`` where a name is missing.
+            A record with as many names has no other name then.
         write: see :func:`~otel_audit.lanes.write_lane`; the mapping is the record's.
     """
 
-    names: list[str]
+    others: Callable[[Mapping[str, Any]], object]
     write: Writer
 
 
@@ -55,4 +60,4 @@ class Lanes(Sites[Lane]):
         free = {name: type(given[name]) for name, attribute in names.items() if attribute not in STRINGS}
         write = write_lane(site[0], names, action, outcome, free, dict(zip(self._own, added, strict=True)))
         if write is not None:
-            self.known[site] = Lane(list(given), write)
+            self.known[site] = Lane(itemgetter(*given.keys() - names.keys() - LOOKED_AT), write)

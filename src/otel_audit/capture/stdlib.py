@@ -204,14 +204,15 @@ class AuditHandler(logging.Handler):
             return
         site = (message, state["name"], state["levelno"], len(state))
         lane = self._lanes.known.get(site)
-        if lane is None or lane.names != list(state) or context.current() or not provider.takes_parts:
+        if lane is None or context.current() or not provider.takes_parts:
             self._emit_plain(record, site, provider)
             return
         record_id, observed_ns, timestamp_ns = new_record_id(), provider.now_ns(), int(created * 1e9)
         trace_id, span_id = context.current_trace()
         try:
+            lane.others(state)
             parts = lane.write(state, record_id, observed_ns, timestamp_ns, span_id, trace_id)
-        except NOT_PLAIN:  # a value that has to be converted
+        except (*NOT_PLAIN, KeyError):  # a value that has to be converted, or other names
             parts = None
         if parts is None or timestamp_ns > observed_ns or len(parts[0]) + len(parts[1]) > provider.parts_bytes_max:
             self._emit_plain(record, site, provider)
