@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from otel_audit.capture.lanes import LOOKED_AT, Lanes
-from otel_audit.capture.shapes import Shapes
+from otel_audit.capture.shapes import SHAPE_LENGTH_MAX, Shapes
 from otel_audit.capture.stdlib import AuditHandler
 from otel_audit.lanes import SIGHTS, SITES_MAX
 from otel_audit.preparation import prepare
@@ -109,6 +109,23 @@ def test_sites_are_not_remembered_without_end() -> None:
             lanes.notice((f"user.login{number}", "a", 20, 1), {"actor": "u-1"}, ())
     assert len(lanes._left) <= SITES_MAX
     assert len(lanes.known) <= SITES_MAX
+
+
+def test_texts_are_not_remembered(root: Path) -> None:
+    """Neither a message that is no event name nor long names stay in memory: there may be a thousand of them."""
+    provider = provider_in(root)
+    handler = AuditHandler(provider)
+    fields = {"actor": "u-1", "outcome": "success"}
+    try:
+        for number in range(2 * SIGHTS):
+            long = str(number) + SHAPE_LENGTH_MAX * "x"
+            handler.handle(logging.makeLogRecord({"msg": f"text {long}", **fields}))
+            handler.handle(logging.makeLogRecord({"msg": "user.login", **fields, long: 1}))
+    finally:
+        handler.close()
+        provider.shutdown()
+    assert not handler._lanes._left
+    assert len(handler._shapes) == 1
 
 
 _ODD = [

@@ -23,6 +23,9 @@ from .fields import BODY, FIELDS, address_type
 SHAPES_MAX: Final = 1024
 """How many shapes are remembered.  At one more all are forgotten: 20,000 shapes must not fill the memory."""
 
+SHAPE_LENGTH_MAX: Final = 4096
+"""The names of a shape that is remembered, together, in characters: they may come from anywhere."""
+
 _NAMES_MAX: Final = 4096
 
 _OURS: Final = tuple(
@@ -147,8 +150,8 @@ class Shapes:
         return (plan.names, action, outcome) if action and (outcome or plan.outcome) else None
 
     def _learn(self, keys: _Keys) -> _Plan | None:
-        """The plan of a shape; ``None`` at its first time, and where it always wants care."""
-        if keys in self._plans:
+        """The plan of a shape; ``None`` at its first time, and where it always wants care or is too long to keep."""
+        if keys in self._plans or not _is_short(keys):
             return None
         if keys not in self._once:
             if len(self._once) >= SHAPES_MAX:
@@ -192,6 +195,11 @@ class Shapes:
             self._actions.clear()
         self._actions.add(given)
         return True
+
+
+def _is_short(keys: _Keys) -> bool:
+    """Whether a shape has only names, and they are short enough to be remembered."""
+    return all(type(name) is str for name in keys) and sum(map(len, keys)) <= SHAPE_LENGTH_MAX
 
 
 def _write_pick(names: Mapping[str, str], own: Sequence[str]) -> _Pick:

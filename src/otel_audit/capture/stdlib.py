@@ -239,9 +239,9 @@ class AuditHandler(logging.Handler):
         if read is None:
             self._emit_with_care(record)
             return
-        if self._is_lane_open and not facts:
-            self._lanes.notice(site, state, origin)
         event_name, body, attributes, chosen_id = read
+        if self._is_lane_open and not facts and body is None:  # the message is the event name: it is no long text
+            self._lanes.notice(site, state, origin)
         if self._include:
             attributes.update(logrecord.surroundings(record, self._include))
         trace_id, span_id = context.current_trace()
