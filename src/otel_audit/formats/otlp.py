@@ -51,7 +51,7 @@ def encode_logs_request(batch: RecordBatch, pause: Callable[[], object] | None =
         except _DAMAGE as error:
             where = f"record {stored.sequence} of stream {batch.stream_id}"
             raise DamageError(f"{where} is not in canonical form: {type(error).__name__}") from error
-        pieces.append(b"\x12" + _varint(len(front) + len(rest)) + front)
+        pieces.append(_record_head(len(front) + len(rest)) + front)
         pieces.append(rest)
         if pause is not None and done % PAUSE_EVERY == 0:
             pause()
@@ -148,6 +148,12 @@ _SCALARS: Final[Mapping[str, Callable[[Any], bytes]]] = {
     "doubleValue": lambda number: b"\x21" + struct.pack("<d", number),
     "bytesValue": lambda text: _field(7, msgspec.convert(text, bytes)),
 }
+
+
+@functools.lru_cache(4096)
+def _record_head(size: int) -> bytes:
+    """What stands in front of a ``LogRecord`` of this size."""
+    return b"\x12" + _varint(size)
 
 
 def _pair(key: str, value: bytes) -> bytes:

@@ -33,6 +33,7 @@ HEADS_MAX: Final = 16_384
 """How many fronts of values are remembered; at one more all are forgotten."""
 
 _HEAD_LENGTH_MAX: Final = 256
+_SMALL_DIGITS: Final = 2
 _KEYS_MAX: Final = 1024
 _SEEN_MAX: Final = 1024
 _NAMES_MAX: Final = 64
@@ -214,8 +215,8 @@ def _write_writer(kinds: dict[str, str], *, body: bool) -> _Writer:
             space[f"h{place}"] = _heads.get(key) or _learn(key)
             parts.append(f"{{h{place}[len(v{place})]}}{{v{place}}}")
         elif kind == "integer":
-            space[f"h{place}"] = _integers(key)
-            parts.append(f"{{h{place}(v{place})}}")
+            space[f"h{place}"] = _Integers(key)
+            parts.append(f"{{h{place}[v{place}]}}")
         else:
             space[f"h{place}"] = {truth: _scalar_head(key, 2) + _TRUTHS[truth] for truth in _TRUTHS}
             parts.append(f"{{h{place}[v{place}]}}")
@@ -240,15 +241,20 @@ def _write_writer(kinds: dict[str, str], *, body: bool) -> _Writer:
     return write
 
 
-def _integers(key: str) -> Callable[[str], str]:
-    """From an integer to its whole attribute."""
-    heads = [attribute_head(key, length) for length in range(12)]
+class _Integers(dict[str, str]):
+    """For one key: an integer → its whole attribute.  Small ones (a severity, a count) are remembered."""
 
-    def whole(value: str) -> str:
+    def __init__(self, key: str) -> None:
+        super().__init__()
+        self._heads = [attribute_head(key, length) for length in range(12)]
+
+    def __missing__(self, value: str) -> str:
+        """Worked out; remembered where that is bounded."""
         scalar = f"\x18{size(int(value) & _MASK64)}"
-        return heads[len(scalar)] + scalar
-
-    return whole
+        whole = self._heads[len(scalar)] + scalar
+        if len(value) <= _SMALL_DIGITS:
+            self[value] = whole
+        return whole
 
 
 # -- what stands in front of a value ------------------------------------------------------------------------------
