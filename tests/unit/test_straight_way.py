@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from otel_audit.capture import logrecord
 from otel_audit.capture.lanes import LOOKED_AT, Lanes
 from otel_audit.capture.shapes import SHAPE_LENGTH_MAX, Shapes
 from otel_audit.capture.stdlib import AuditHandler
@@ -109,6 +110,16 @@ def test_sites_are_not_remembered_without_end() -> None:
             lanes.notice((f"user.login{number}", "a", 20, 1), {"actor": "u-1"}, ())
     assert len(lanes._left) <= SITES_MAX
     assert len(lanes.known) <= SITES_MAX
+
+
+@pytest.mark.parametrize("arguments", [5, 1.5, "five"])
+def test_arguments_that_are_no_tuple_take_nothing_else_along(arguments: object) -> None:
+    """Where they do not fit the message they are kept beside it; the actor and the outcome stay what they are."""
+    given = {"msg": "text", "args": arguments, "levelno": 20, "actor": "u-1", "outcome": "failure"}
+    record = logging.makeLogRecord(given)
+    audit = logrecord.read(record, logrecord.STANDARD, ()).record()
+    assert (audit.attributes["audit.actor.id"], audit.attributes["audit.outcome"]) == ("u-1", "failure")
+    assert audit.attributes["otel_audit.original.args"] == [arguments]
 
 
 def test_texts_are_not_remembered(root: Path) -> None:

@@ -149,7 +149,9 @@ def message_of(record: logging.LogRecord) -> tuple[Any, bool, Any]:
         return record.getMessage(), False, None
     except Exception:  # noqa: BLE001 - bad arguments, or an argument's own ``__str__``
         arguments: Any = record.args
-        return record.msg, False, dict(arguments) if isinstance(arguments, Mapping) else list(arguments)
+        if isinstance(arguments, Mapping):
+            return record.msg, False, dict(arguments)
+        return record.msg, False, list(arguments) if isinstance(arguments, (tuple, list)) else [arguments]
 
 
 def created_ns(created: Any) -> int:
