@@ -1034,3 +1034,40 @@ def test_captured_warnings_are_records(provider: Broken) -> None:
     (record,) = provider.records
     assert record.event_name == "audit.log"
     assert "DeprecationWarning: old" in record.body
+
+
+# -- records that are not whole -----------------------------------------------------------------------------
+
+
+_PARTS = sorted(set(logging.makeLogRecord({}).__dict__) - {"taskName"})
+_UNUSABLE = [("name", ["x"]), ("levelno", {}), ("thread", [1]), ("name", {"a": []})]
+
+
+@pytest.mark.parametrize("change", [*_PARTS, *_UNUSABLE], ids=str)
+@pytest.mark.parametrize("by_listener", [False, True], ids=["handled", "from a queue"])
+def test_a_record_that_is_not_whole_keeps_the_rest(
+    provider: Broken, change: str | tuple[str, Any], by_listener: bool
+) -> None:
+    """A filter took a part of it away, or put something unusable there: the facts are journaled, and what follows."""
+    handler = AuditHandler(provider)
+    sound = logging.makeLogRecord({"name": "n", "levelno": 20, "msg": "user.login", "thread": 7, **WHOLE})
+    records = [logging.makeLogRecord(sound.__dict__) for _ in range(3)]
+    if isinstance(change, tuple):
+        records[1].__dict__[change[0]] = change[1]
+    else:
+        del records[1].__dict__[change]
+    if by_listener:
+        waiting: queue.Queue[Any] = queue.Queue()
+        listener = logging.handlers.QueueListener(waiting, handler)
+        listener.start()
+        for record in records:
+            waiting.put(record)
+        listener.stop()
+    else:
+        for record in records:
+            handler.handle(record)
+            handler.handle(record)
+    assert [record.actor.id for record in provider.records] == ["u-42"] * 3
+    assert provider.records[1].event_name == ("audit.log" if change == "msg" else "user.login")
+    outcomes = [record.outcome for record in provider.records]
+    assert outcomes == [outcomes[0]] * 3

@@ -110,6 +110,34 @@ def _describe(record: logging.LogRecord, draft: Draft) -> None:
     draft.trace_id, draft.span_id = current_trace()
 
 
+_BLANK: Final = {**logging.makeLogRecord({}).__dict__, "name": "unknown", "levelno": 0}
+_NEEDED: Final = frozenset(_BLANK) - {"taskName"}
+
+
+def mended(record: logging.LogRecord) -> logging.LogRecord | None:
+    """A copy that has what every record has, and usable; ``None`` where nothing is wrong with the record itself.
+
+    A filter may have taken a part of it away, and whoever makes records by hand may put a list where a name belongs.
+    """
+    state = record.__dict__
+    missing = _NEEDED - state.keys()
+    odd = [name for name in ("name", "levelno", "thread") if name not in missing and not _is_hashable(state[name])]
+    if not missing and not odd:
+        return None
+    copy = logging.makeLogRecord({})
+    blank = {name: _BLANK[name] for name in missing - {"created", "thread", "threadName", "process"}}
+    copy.__dict__.update(state, **blank, **{name: text_of(state[name]) for name in odd})
+    return copy
+
+
+def _is_hashable(value: object) -> bool:
+    try:
+        hash(value)
+    except Exception:  # noqa: BLE001 - the value's own method
+        return False
+    return True
+
+
 def carried_by(record: logging.LogRecord) -> Carried | None:
     """What an ``AuditContextFilter`` has put on the record; ``None`` where none has."""
     carried = record.__dict__.get(CARRIED)

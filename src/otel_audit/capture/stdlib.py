@@ -185,25 +185,31 @@ class AuditHandler(logging.Handler):
         """
         # The way of a plain record, in one piece: a call for each of its steps would take a quarter longer.
         state = record.__dict__
-        message, thread, created = state["msg"], state["thread"], state["created"]
         provider = self._sink.fixed or (default.current() if self._is_shared else self._sink.find())
-        if (
-            provider is None
-            or type(message) is not str
-            or self._waiting
-            or thread is None
-            or thread in _own_threads
-            or state["args"]
-            or state["exc_info"]
-            or state["exc_text"]
-            or state["stack_info"]
-            or type(created) is not float
-            or not 0.0 < created < logrecord.CREATED_MAX
-        ):
+        try:
+            message, thread, created = state["msg"], state["thread"], state["created"]
+            if (
+                provider is None
+                or type(message) is not str
+                or self._waiting
+                or thread is None
+                or thread in _own_threads
+                or state["args"]
+                or state["exc_info"]
+                or state["exc_text"]
+                or state["stack_info"]
+                or type(created) is not float
+                or not 0.0 < created < logrecord.CREATED_MAX
+            ):
+                site = None
+            else:
+                site = (message, state["name"], state["levelno"], len(state))
+                lane = self._lanes.known.get(site)
+        except (KeyError, TypeError):  # somebody took a part of it away, or put something unhashable there
+            site = None
+        if site is None or provider is None:
             self._emit_with_care(record)
             return
-        site = (message, state["name"], state["levelno"], len(state))
-        lane = self._lanes.known.get(site)
         if lane is None or context.current() or not provider.takes_parts:
             self._emit_plain(record, site, provider)
             return
@@ -261,6 +267,14 @@ class AuditHandler(logging.Handler):
 
     def _emit_with_care(self, record: logging.LogRecord) -> None:
         """The way of any record; from then on those of its logger and level may go the other one."""
+        mended = logrecord.mended(record)
+        if mended is not None:
+            once.stand_for(mended, record)
+            try:
+                self._emit_with_care(mended)
+            finally:
+                once.stand_for(record, mended)
+            return
         carried = logrecord.carried_by(record)
         if self._is_ours(record, carried):
             return
