@@ -99,7 +99,7 @@ class Files:
     listdir: Callable[[Path], list[str]] = staticmethod(os.listdir)
     rename: Callable[[Path, Path], None] = staticmethod(os.rename)
     unlink: Callable[[Path], None] = staticmethod(os.unlink)
-    dup: Callable[[int, int], int] = staticmethod(lambda fd, least: fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, least))
+    dup: Callable[[int, int, int], int] = staticmethod(fcntl.fcntl)
     rmdir: Callable[[Path], None] = staticmethod(os.rmdir)
     chown: Callable[[Path, int, int], None] = staticmethod(os.chown)
     fchmod: Callable[[int, int], None] = staticmethod(os.fchmod)
@@ -129,11 +129,13 @@ class Files:
 
         A daemoniser closes every descriptor, and what is opened next is given the lowest free number.  A write to a
         high one then fails, and the writer notices; a write to a low one would go into somebody else's file.
+
+        Each of the two steps is one of the interpreter, as in :meth:`open_into`.
         """
         for least in HIGH_NUMBERS:
             with contextlib.suppress(OSError):  # this process may not have such a number, or has them all in use
-                held.extend(map(self.dup, list(held), [least]))
-                self.close(held.pop(0))
+                held.extend(map(self.dup, list(held), [fcntl.F_DUPFD_CLOEXEC], [least]))
+                list(map(self.close, map(held.pop, [0])))
                 break
         return held[0]
 

@@ -176,7 +176,7 @@ def test_ctrl_c_at_any_moment_of_an_emit(
     assert said[True] > 0
     assert said[False] > 0
     assert said[None] <= count // 20, "that it is not known stays rare"
-    assert left_open <= 5 + count // 500
+    assert left_open <= 2, "a background thread may be looking at something just then"
     (directory,) = (tmp_path / "journal" / "streams").iterdir()
     assert len(audit(directory).sequences) == len(names_in(tmp_path / "journal")) + 2
 
