@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -25,6 +24,7 @@ from otel_audit.logger import AuditLogger
 from otel_audit.provider import AuditProvider
 from otel_audit.record import Actor, Target
 from otel_audit.rules import SIZE_BYTES_MAX, Outcome
+from support.interruption import interrupt
 from support.provider import make_provider, stored
 
 
@@ -328,26 +328,14 @@ def test_a_failed_sync_is_said_as_ever(root: Path, monkeypatch: pytest.MonkeyPat
 
 def _interrupted(logger: AuditLogger, line: int) -> Any:
     """Emit, and be interrupted before the n-th line of a lane's way; the exception, ``None`` where it has no such."""
-    left = line
     within = False
 
-    def trace(frame: FrameType, event: str, _: object) -> Any:
-        nonlocal left, within
+    def counts(frame: FrameType) -> bool:
+        nonlocal within
         within = within or frame.f_code.co_name == "_emit_straight"
-        if within and event == "line" and Path(frame.f_code.co_filename).name in ("logger.py", "receipts.py"):
-            left -= 1
-            if left == 0:
-                raise KeyboardInterrupt
-        return trace
+        return within and Path(frame.f_code.co_filename).name in ("logger.py", "receipts.py")
 
-    try:
-        sys.settrace(trace)
-        logger.emit("user.login", **PLAIN)
-    except KeyboardInterrupt as error:
-        return error
-    finally:
-        sys.settrace(None)
-    return None
+    return interrupt(lambda: logger.emit("user.login", **PLAIN), line, counts)
 
 
 def test_an_interruption_at_any_line_says_whether_the_record_is_there(root: Path) -> None:

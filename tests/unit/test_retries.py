@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -20,6 +19,7 @@ from otel_audit import semconv as sc
 from otel_audit.errors import InvalidRecordError, JournalError
 from otel_audit.journal.files import Files
 from support.delivery import Sink
+from support.interruption import interrupt
 from support.provider import LOGIN, login, make_provider, stored
 
 
@@ -174,27 +174,12 @@ def test_a_retry_after_an_interruption_finds_the_record(root: Path) -> None:
 
 def _emit_interrupted(logger: Any, record_id: str, line: int) -> bool:
     """Emit, and be interrupted before the n-th line of what deals with chosen ids; whether there are so many."""
-    left = line
 
-    def trace(frame: FrameType, event: str, _: object) -> Any:
-        nonlocal left
+    def counts(frame: FrameType) -> bool:
         name = Path(frame.f_code.co_filename).name
-        if name != "retries.py" and not (name == "provider.py" and frame.f_code.co_name == "emit_record"):
-            return trace if event == "call" else None
-        if event == "line":
-            left -= 1
-            if left == 0:
-                raise KeyboardInterrupt
-        return trace
+        return name == "retries.py" or (name == "provider.py" and frame.f_code.co_name == "emit_record")
 
-    try:
-        sys.settrace(trace)
-        login(logger, record_id=record_id)
-    except KeyboardInterrupt:
-        return True
-    finally:
-        sys.settrace(None)
-    return False
+    return interrupt(lambda: login(logger, record_id=record_id), line, counts) is not None
 
 
 def test_an_interruption_leaves_no_id_that_nobody_settles(

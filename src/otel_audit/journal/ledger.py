@@ -29,7 +29,7 @@ from .line import END, Line, scan
 from .locks import FileLock
 from .metadata import StreamMetadata
 from .place import Place, place_of
-from .reader import StreamReader
+from .reader import CHUNK_BYTES, StreamReader
 from .removed import LedgerLine
 from .retirement import retired_for
 from .segment import Segment, list_segments
@@ -43,7 +43,6 @@ __all__ = [
 ]
 
 _EVERYTHING: Final = 2**63
-_CHUNK_BYTES: Final = 1024 * 1024
 
 
 class _Content(NamedTuple):
@@ -155,7 +154,7 @@ def _opened(files: Files, segment: Segment) -> Iterator[int]:
 
 def _last_line(files: Files, fd: int, size: int) -> Line | None:
     """The whole line that a segment ends with, if it does and that is not too long."""
-    tail = files.pread(fd, _CHUNK_BYTES, max(size - _CHUNK_BYTES, 0))
+    tail = files.pread(fd, CHUNK_BYTES, max(size - CHUNK_BYTES, 0))
     found = next(scan(tail[tail.rfind(b"\n", 0, -1) + 1 :], final=True), None)
     return found if isinstance(found, Line) else None
 
@@ -213,7 +212,7 @@ def _look_at(
     """What a segment holds that was found whole when it was delivered; ``None`` where it has to be read to say that."""
     files = stream.layout.files
     with _opened(files, segment) as fd:
-        first = next(scan(files.pread(fd, _CHUNK_BYTES, 0), final=False), None)
+        first = next(scan(files.pread(fd, CHUNK_BYTES, 0), final=False), None)
         last = _last_line(files, fd, size)
         if not isinstance(first, Line) or last is None:
             return None
@@ -247,8 +246,8 @@ def _was_whole(stream: StreamDirectory, segment: Segment, cursors: Sequence[Curs
 def _count_lines(files: Files, fd: int, size: int) -> int:
     """How many lines a segment has; -1 where a power loss left zeros in it."""
     count = 0
-    for start in range(0, size, _CHUNK_BYTES):
-        data = files.pread(fd, _CHUNK_BYTES, start)
+    for start in range(0, size, CHUNK_BYTES):
+        data = files.pread(fd, CHUNK_BYTES, start)
         if b"\0" in data:
             return -1
         count += data.count(b"\n")

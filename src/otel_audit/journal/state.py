@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from hashlib import sha256
 from typing import Final, NoReturn
 
 import msgspec
@@ -12,7 +11,7 @@ import msgspec
 from ..canonical import sequence_fragment
 from ..errors import JournalClosedError
 from .layout import Layout
-from .line import END, MARKER, MIDDLE
+from .line import make_line
 from .locks import FileLock
 from .metadata import StreamMetadata
 from .segment import new_segment
@@ -90,9 +89,7 @@ class StreamState:
     def line_of(self, entry: Entry, sequence: int, previous_hash: str) -> tuple[bytes, str]:
         """A record's line in this place, and its hash."""
         fragment = sequence_fragment(sequence, previous_hash, self.stream_id, entry.end)
-        canonical = b"".join((entry.head, fragment, entry.tail))
-        digest = sha256(canonical).hexdigest()
-        return b"".join((MARKER, digest.encode(), MIDDLE, canonical, END)), digest  # as make_line, without the call
+        return make_line(b"".join((entry.head, fragment, entry.tail)))
 
     def advance(self, entry: Entry, digest: str, size: int) -> None:
         """The line is in the file: say so in the state.

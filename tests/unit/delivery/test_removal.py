@@ -183,7 +183,7 @@ def test_lines_are_counted_across_chunks(stream: StreamDirectory, monkeypatch: p
     """Whatever is cut where; where an end does not fit into one, the segment is read."""
     deliver(stream, "a", "b")
     for size, expected in ((1500, []), (1499, []), (300, [0, 1, 2, 3])):
-        monkeypatch.setattr(ledger, "_CHUNK_BYTES", size)
+        monkeypatch.setattr(ledger, "CHUNK_BYTES", size)
         lines, read = remove(stream, monkeypatch, whole=False)
         assert (lines, read) == (remove(stream, monkeypatch, whole=True)[0], expected)
 
